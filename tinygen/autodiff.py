@@ -1,0 +1,827 @@
+"""Reverse-mode automatic differentiation: the whole engine.
+
+A computation is a graph. Calling a primitive on Tensors computes its output and records one `Node`:
+for each input whose gradient is needed, where that gradient goes, by which rule, and the values that
+the rule asked for. `backward` walks the nodes from the newest to the oldest. At a node with output y
+and input x it turns the gradient of the result with respect to y, written g or ȳ, into the one with
+respect to x by the primitive's vector-Jacobian product (VJP),
+
+    x̄ = (∂y/∂x)ᵀ ȳ,
+
+and adds up what reaches the same place over several paths.
+
+Each VJP is written once and read twice. In a plain backward pass it is called on raw arrays. Under
+`create_graph=True` it is called on Tensors, so that it is recorded like any other computation and the
+gradient can be differentiated again.
+
+Read in this order: Tensor, Node, primitive and the `record` in it, then _propagate, backward and grad.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from heapq import heappop, heappush
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+from . import backend
+from .backend import xp
+
+# Frames of modules with this name are not where a user called: see `record`.
+ENGINE_FRAME = True
+
+# One clock for everything: a node and a change of an array in place each take a tick. A node whose
+# tick is older than the change of an array that its rules need must not be used any more.
+_clock = itertools.count(1)
+_recording = True
+
+
+# Tensors -------------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """An array whose computations are recorded, so that they can be differentiated.
+
+    data: an array, a number or nested lists of numbers; copied to the current device. Arrays keep
+        their dtype; what is made of Python numbers is float32.
+    requires_grad: whether `backward` shall leave a gradient in `.grad`; needs a floating dtype.
+    name: shown in messages.
+
+    Operators, indexing and methods (`sum`, `reshape`, ...) follow NumPy; they are installed by
+    `tinygen.ops`. There is no item assignment: graphs stay right because values do not change.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_source", "grad", "name")
+    __array_ufunc__ = None  # so that `array * tensor` is ours
+    __hash__ = object.__hash__  # by identity, though == compares elementwise
+
+    def __init__(self, data, requires_grad: bool = False, name: str | None = None):
+        self._data = _own_array(data)
+        self._source = None  # where its gradient goes: a Leaf, a Node, an Output of one, or nowhere
+        self.grad: Tensor | None = None
+        self.name = name
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self):
+        """The raw array. Assigning copies new values of the same shape into it, and is noticed by
+        `backward`; writing into the array behind the Tensor's back is not."""
+        return self._data
+
+    @data.setter
+    def data(self, values) -> None:
+        values = _own_array(values)
+        if values.shape != self.shape:
+            raise ValueError(f"data: expected shape {self.shape}, got {values.shape}")
+        self._data[...] = values
+        note_change(self._data)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._source is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._leaf_only("requires_grad")
+        if value and self.dtype.kind != "f":
+            raise TypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
+        self._source = Leaf(self) if value else None
+
+    def _leaf_only(self, what: str) -> None:
+        if type(self._source) in (Node, Output):
+            raise ValueError(f"{what}: this Tensor was computed and has a history; detach() it first")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self):
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def backward(
+        self, gradient=None, inputs=None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this Tensor to the `.grad` of every leaf that it was computed from.
+
+        gradient: the gradient with respect to this Tensor, of its shape; may be left out for one
+            element, where it is 1.
+        inputs: the Tensors to give a gradient to, instead of all leaves; others cost nothing.
+        retain_graph: keep the graph for another backward pass instead of freeing it on the way.
+        create_graph: record this pass too, so that the gradients can be differentiated; keeps the
+            graph.
+
+        Raises ValueError for a gradient that does not fit and RuntimeError for a graph that was freed
+        or whose arrays were changed; nothing has been changed then."""
+        if inputs is not None:
+            inputs = _tensors(inputs, "inputs")
+        gradients = _propagate([self], [gradient], inputs, create_graph, retain_graph or create_graph)
+        if inputs is not None:
+            _refuse_unused(gradients)
+        with _recorded(create_graph):
+            for tensor, gradient in gradients:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+    def detach(self) -> Tensor:
+        """The same values, without history."""
+        return _tensor(self._data)
+
+    def numpy(self):
+        """A copy of the values as a NumPy array on the host."""
+        return backend.to_host(self._data).copy()
+
+    def item(self) -> float | int | bool:
+        """The one value of a Tensor of one element, as a Python number."""
+        return self._data.item()
+
+    def to(self, device: str) -> Tensor:
+        """The same values on another device. Errors as in `get_device`; a Tensor with history cannot
+        move (ValueError)."""
+        self._leaf_only("to")
+        host = backend.to_host(self._data)
+        with backend.device(device):
+            return Tensor(host, self.requires_grad, self.name)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a Tensor does not turn into an array by itself: use .data or .numpy()")
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __int__(self) -> int:
+        return int(self._data)
+
+    def __repr__(self) -> str:
+        name = f", name={self.name!r}" if self.name else ""
+        needs = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({backend.to_host(self._data)!r}{name}{needs})"
+
+
+def _own_array(data):
+    """A copy of `data` on the current device, float32 where it came as Python numbers."""
+    if type(data) is Tensor:
+        data = data._data
+    if not hasattr(data, "dtype"):
+        array = xp.array(data)
+        if array.dtype.kind in "iuf":
+            array = array.astype("float32")
+    else:
+        array = xp.array(data)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"data: expected numbers, got dtype {array.dtype}")
+    return array
+
+
+def _tensor(array, source=None) -> Tensor:
+    """A Tensor around an array that the engine made: no copy, no check."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._data = array
+    tensor._source = source
+    tensor.grad = None
+    tensor.name = None
+    return tensor
+
+
+def _tensors(value, argument: str) -> list[Tensor]:
+    """One Tensor or a sequence of them as a list; TypeError for anything else."""
+    tensors = [value] if type(value) is Tensor else list(value)
+    for tensor in tensors:
+        if type(tensor) is not Tensor:
+            raise TypeError(f"{argument}: expected Tensors, got {type(tensor).__name__}")
+    return tensors
+
+
+class _recorded:
+    """Inside the block, computations are recorded or not."""
+
+    def __init__(self, on: bool):
+        self._on = on
+
+    def __enter__(self) -> None:
+        global _recording
+        self._before, _recording = _recording, self._on
+
+    def __exit__(self, *error) -> None:
+        global _recording
+        _recording = self._before
+
+
+class no_grad(_recorded):
+    """`with tg.no_grad():`, or `@tg.no_grad()` before a function: nothing inside is recorded."""
+
+    def __init__(self):
+        super().__init__(False)
+
+    def __call__(self, function: Callable) -> Callable:
+        def without_recording(*args, **kwargs):
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return update_wrapper(without_recording, function)
+
+
+# Changes in place ----------------------------------------------------------------------------------
+
+# (first address, one past the last) -> (tick of the last change, weak reference to the memory's owner)
+_changes: dict[tuple[int, int], tuple[int, weakref.ref]] = {}
+_last_change = 0
+
+
+def note_change(array) -> None:
+    """Tell the engine that an array was changed in place: a graph that still needs its old values
+    refuses to run backward. The data setter and optimizers call this."""
+    global _last_change
+    owner = array
+    while owner.base is not None:
+        owner = owner.base
+    bounds = backend.byte_bounds(array)
+    _last_change = next(_clock)
+    # Once the memory is freed, its addresses may come to mean other arrays.
+    _changes[bounds] = _last_change, weakref.ref(owner, lambda _: _changes.pop(bounds, None))
+
+
+def _changed_since(tick: int, array) -> bool:
+    low, high = backend.byte_bounds(array)
+    return any(when > tick and start < high and low < stop for (start, stop), (when, _) in _changes.items())
+
+
+# The graph -----------------------------------------------------------------------------------------
+
+
+class Leaf:
+    """Where the gradients of a Tensor go that was given, not computed. It does not keep the Tensor alive:
+    once that is gone, nobody waits for its gradient."""
+
+    __slots__ = ("dtype", "shape", "tensor")
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = weakref.ref(tensor)
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+
+
+class Node:
+    """One call of a primitive: what its backward pass needs, and nothing else.
+
+    plan: the primitive, and the rules to run.
+    sources: for each input, where its gradient goes: a Leaf, the Node that made the input, or one `Output`
+        of a Node with several; None where no gradient is needed.
+    values: what the plan's rules asked for, one after another.
+    tick: when the node was made; what it was computed from is older.
+    static: the static arguments of the call.
+    shape, dtype: of the output (tuples of them where the primitive returns a tuple).
+    code, instruction: where the primitive was called; `place` says it in words.
+
+    When the graph is freed, sources and values become None.
+    """
+
+    __slots__ = ("code", "dtype", "instruction", "plan", "shape", "sources", "static", "tick", "values")
+
+    @property
+    def place(self) -> str:
+        """The file and line of the call."""
+        lines = self.code.co_lines()
+        line = next((n for start, stop, n in lines if start <= self.instruction < stop), None)
+        return f"{self.code.co_filename}:{line or self.code.co_firstlineno}"
+
+
+class Output(NamedTuple):
+    """One output of a Node that has several: where the gradient of that output goes."""
+
+    node: Node
+    index: int
+
+    @property
+    def shape(self):
+        return self.node.shape[self.index]
+
+    @property
+    def dtype(self):
+        return self.node.dtype[self.index]
+
+
+class Rule:
+    """The VJP of a primitive with respect to one input.
+
+    needs: where the values that it asks for stand in the record of a call, which is the list
+        [inputs..., output, static arguments..., shapes that some rule asks for...]."""
+
+    def __init__(self, primitive: Primitive, parameter: str, function: Callable, formula: str):
+        self.primitive, self.parameter = primitive, parameter
+        self.function, self.formula = function, formula
+        names = list(inspect.signature(function).parameters)
+        if names[:1] != ["g"]:
+            raise TypeError(
+                f"the rule of {primitive.name} for {parameter!r} must take g, the gradient of the output, "
+                f"first; it takes ({', '.join(names)})"
+            )
+        self.needs = [primitive.position(name, parameter) for name in names[1:]]
+
+    @property
+    def place(self) -> str:
+        """The file and line of the rule's definition."""
+        code = inspect.unwrap(self.function).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+class Plan:
+    """What a call of a primitive keeps, and which rules run backward, when certain inputs are tracked.
+
+    steps: (input, rule, slice of the kept values that belong to the rule) for each tracked input.
+    keep: from the record of a call to the tuple of values to keep."""
+
+    def __init__(self, primitive: Primitive, tracked: Sequence[bool]):
+        self.primitive = primitive
+        self.steps: list[tuple[int, Rule, slice]] = []
+        kept: list[tuple[int, int]] = []  # (input, position in the record)
+        for x in itertools.compress(range(len(tracked)), tracked):
+            rule = primitive.rule(x)
+            self.steps.append((x, rule, slice(len(kept), len(kept) + len(rule.needs))))
+            kept += [(x, position) for position in rule.needs]
+        if primitive.variadic:
+            self.keep = lambda record: tuple(x if p == WHICH else record[p] for x, p in kept)
+        elif len(kept) > 1:
+            self.keep = itemgetter(*(position for _, position in kept))
+        elif kept:  # of one position itemgetter makes no tuple
+            ((_, only),) = kept
+            self.keep = lambda record: (record[only],)
+        else:
+            self.keep = lambda record: ()
+
+
+# Primitives ----------------------------------------------------------------------------------------
+
+# The primitives that tinygen itself defines, by name; the tests and the atlas go through them.
+registry: dict[str, Callable] = {}
+
+WHICH = -1  # stands for `i`, the number of the input, in what a rule of a primitive over a list needs
+
+
+class Primitive:
+    """What is known of a primitive: its forward function, its parameters and its rules."""
+
+    def __init__(self, forward: Callable, broadcasts: bool, domain):
+        self.forward, self.broadcasts, self.domain = forward, broadcasts, domain
+        self.name = forward.__name__.strip("_")
+        parameters = inspect.signature(forward).parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        self.variadic = inspect.Parameter.VAR_POSITIONAL in kinds
+        self.inputs = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.static = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            raise TypeError(f"{self.name}: a primitive names each static argument; it has no **")
+        if self.variadic and len(self.inputs) > 1:
+            raise TypeError(f"{self.name}: *{self.inputs[-1]} must be its only positional parameter")
+        self.rules: dict[str, Rule] = {}
+        self.shapes: list[int] = []  # the inputs whose shapes some rule asks for
+        self.plans: dict[tuple[bool, ...], Plan] = {}
+        self.whole: Plan | None = None  # the plan for all inputs tracked, the commonest
+        self.extended = bool(self.static) or self.variadic  # records hold more than inputs and output
+
+    def vjp(self, parameter: str, rule: Callable | None = None, *, formula: str = ""):
+        """Register the VJP with respect to one input; left without a rule, a decorator for one."""
+        if rule is None:
+            return lambda function: self.vjp(parameter, function, formula=formula)
+        if self.variadic or parameter not in self.inputs:
+            raise TypeError(
+                f"{self.name}: expected one of its differentiable parameters ({', '.join(self.inputs)}), "
+                f"got {parameter!r}" + ("; a primitive over a list takes vjp_each" if self.variadic else "")
+            )
+        self.rules[parameter] = Rule(self, parameter, rule, formula)
+        self.plans.clear()
+        self.whole = None
+        return rule
+
+    def vjp_each(self, rule: Callable | None = None, *, formula: str = ""):
+        """Register the VJP with respect to input number `i` of a primitive over a list."""
+        if rule is None:
+            return lambda function: self.vjp_each(function, formula=formula)
+        if not self.variadic:
+            raise TypeError(f"{self.name} takes no list (*xs); register the rule of an input with vjp")
+        self.rules[self.inputs[0]] = Rule(self, self.inputs[0], rule, formula)
+        return rule
+
+    def rule(self, x: int) -> Rule:
+        """The rule for input number x."""
+        name = self.inputs[0 if self.variadic else x]
+        if name not in self.rules:
+            raise NotImplementedError(
+                f"{self.name} has no rule for {name!r}, so nothing can be differentiated through it; "
+                f"register one with {self.name}.{'vjp_each' if self.variadic else 'vjp'}"
+            )
+        return self.rules[name]
+
+    def position(self, name: str, parameter: str) -> int:
+        """Where the record of a call holds what the rule for `parameter` asks for as `name`."""
+        names = [*self.inputs, "out", *self.static]
+        if name in names:
+            return names.index(name)
+        if self.variadic and name == "i":
+            return WHICH
+        x = name.removesuffix("_shape")
+        if x != name and x in self.inputs and not self.variadic:
+            if self.inputs.index(x) not in self.shapes:
+                self.shapes.append(self.inputs.index(x))
+                self.extended = True
+            return len(names) + self.shapes.index(self.inputs.index(x))
+        raise TypeError(
+            f"the rule of {self.name} for {parameter!r} asks for {name!r}; there is g, {', '.join(names)}, "
+            + ("i" if self.variadic else f"{self.inputs[0]}_shape")
+        )
+
+    def plan(self, sources: list) -> Plan:
+        """The plan for the inputs that have a source."""
+        tracked = tuple(source is not None for source in sources)
+        if self.variadic:
+            return Plan(self, tracked)
+        if tracked not in self.plans:
+            self.plans[tracked] = Plan(self, tracked)
+            if all(tracked):
+                self.whole = self.plans[tracked]
+        return self.plans[tracked]
+
+    def extend(self, record: list, static: dict[str, Any]) -> list:
+        """The whole record of a call, from its inputs and output."""
+        *inputs, out = record
+        for name, value in static.items():
+            if type(value) is Tensor:
+                raise TypeError(
+                    f"{self.name}: {name} is static, nothing is differentiated with respect to it: "
+                    "expected plain values, got a Tensor"
+                )
+        statics = [static.get(name, default) for name, default in self.static.items()]
+        if self.variadic:
+            return [tuple(inputs), out, *statics]
+        return [*record, *statics, *(getattr(inputs[x], "shape", ()) for x in self.shapes)]
+
+    def plain(self, x, position: int):
+        """What the forward function gets for an argument that is neither Tensor nor array."""
+        if isinstance(x, (bool, int, float)) or (hasattr(x, "item") and not backend.device_of(x)):
+            # NumPy's scalars are taken for Python's: they would be strong in promotion, and
+            # np.sqrt(2.0) times float32 be float64.
+            return x.item() if hasattr(x, "item") else x
+        got = backend.device_of(x)
+        raise TypeError(
+            f"{self.name}: {self.inputs[0 if self.variadic else position]}: expected a Tensor, a number or "
+            f"an array on device {backend.current_device().name!r}, got "
+            + (f"one on device {got!r}" if got else type(x).__name__)
+        )
+
+    def explained(self, error: Exception, inputs: Sequence) -> Exception:
+        """An error of the forward function, with the primitive's name and what it was given."""
+        kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+        got = ", ".join(
+            f"{name} {x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{name} {x!r}"
+            for name, x in zip(itertools.cycle(self.inputs), inputs)
+        )
+        return kind(f"{self.name}: {error}; got {got}")
+
+
+def primitive(forward: Callable | None = None, *, broadcasts: bool = False, domain=None) -> Callable:
+    """Make a differentiable function of a function on raw arrays.
+
+    forward: its positional parameters are differentiable arrays, the keyword-only ones static. It must be
+        pure: no state, no random numbers, no writing into its arguments. With one parameter `*xs` it takes
+        a list of arrays. It may return a tuple of arrays.
+    broadcasts: the inputs broadcast; the engine sums each gradient back to its input's shape.
+    domain: where the inputs may lie, in the words of `tinygen.gradients.strategies`.
+
+    The result is called like `forward`, on Tensors or on raw arrays. Its `.vjp(parameter, rule,
+    formula=...)` registers the rule of an input, its `.primitive` is what is known of it."""
+    if forward is None:
+        return lambda function: primitive(function, broadcasts=broadcasts, domain=domain)
+    self = Primitive(forward, broadcasts, domain)
+
+    def record(*args, **static):
+        # Every operation of every model passes here: it is written for speed.
+        ndarray = xp.ndarray
+        raw, sources, lifted = [], [], False
+        for x in args:
+            if type(x) is Tensor:
+                lifted = True
+                sources.append(x._source)
+                x = x._data
+            else:
+                sources.append(None)
+            if type(x) is not ndarray:
+                x = self.plain(x, len(raw))
+            raw.append(x)
+        try:
+            out = forward(*raw, **static)
+        except (TypeError, ValueError, IndexError) as error:
+            raise self.explained(error, raw) from error
+        if not lifted:
+            return out
+        several = False
+        if type(out) is not ndarray:
+            several = type(out) is tuple
+            # NumPy gives a scalar where there are no axes.
+            out = tuple(map(xp.asarray, out)) if several else xp.asarray(out)
+        untracked = sources.count(None)
+        if untracked == len(sources) or not _recording:
+            return tuple(map(_tensor, out)) if several else _tensor(out)
+
+        raw.append(out)
+        if self.extended:
+            raw = self.extend(raw, static)
+        frame = sys._getframe(1)
+        while "ENGINE_FRAME" in frame.f_globals:
+            frame = frame.f_back
+        node = Node()
+        plan = self.whole
+        if untracked or plan is None:
+            plan = self.plan(sources)
+        node.plan = plan
+        node.sources = sources
+        node.values = plan.keep(raw)
+        node.static = static
+        node.code = frame.f_code
+        node.instruction = frame.f_lasti
+        node.tick = next(_clock)
+        if several:
+            node.shape = tuple(x.shape for x in out)
+            node.dtype = tuple(x.dtype for x in out)
+            return tuple(_tensor(x, Output(node, k)) for k, x in enumerate(out))
+        node.shape = out.shape
+        node.dtype = out.dtype
+        return _tensor(out, node)
+
+    update_wrapper(record, forward)
+    record.__name__ = record.__qualname__ = self.name
+    record.primitive, record.vjp, record.vjp_each = self, self.vjp, self.vjp_each
+    if forward.__module__.startswith("tinygen."):
+        registry[self.name] = record
+    return record
+
+
+# The backward pass ---------------------------------------------------------------------------------
+
+
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the outputs (of their sum, if there are several) with respect to the inputs.
+
+    outputs, inputs: a Tensor or a sequence of them; inputs may be leaves or computed.
+    grad_outputs: the gradient with respect to each output, of its shape; None stands for 1 at an output of
+        one element.
+    create_graph, retain_graph: as in `Tensor.backward`; the graph is kept where either is true.
+    allow_unused: give None for an input that the outputs do not depend on, instead of an error.
+
+    Returns one Tensor for each input, of its shape and dtype. `.grad` is not touched. Raises as
+    `Tensor.backward`, and ValueError for an unused input."""
+    outputs, inputs = _tensors(outputs, "outputs"), _tensors(inputs, "inputs")
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    elif type(grad_outputs) is Tensor or hasattr(grad_outputs, "dtype"):
+        grad_outputs = [grad_outputs]
+    if len(grad_outputs) != len(outputs):
+        raise ValueError(f"grad_outputs: expected one for each of {len(outputs)}, got {len(grad_outputs)}")
+    retain = create_graph if retain_graph is None else retain_graph
+    gradients = _propagate(outputs, grad_outputs, inputs, create_graph, retain)
+    if not allow_unused:
+        _refuse_unused(gradients)
+    return tuple(gradient for _, gradient in gradients)
+
+
+def _propagate(
+    outputs: list[Tensor],
+    seeds: Sequence,
+    inputs: list[Tensor] | None,
+    create_graph: bool,
+    retain_graph: bool,
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Pairs (tensor, its gradient) for the inputs, or else for all leaves. Changes no `.grad`.
+
+    The nodes that have received a gradient wait in a heap, and the newest goes first. Whatever could still
+    send it more would be newer, so by then its gradient is complete."""
+    seeds = [_seed(output, seed, create_graph) for output, seed in zip(outputs, seeds)]
+    given = {id(seed) for seed in seeds}
+    wanted, needed = set(), None
+    if inputs is not None:
+        wanted = {_wanted(x, position) for position, x in enumerate(inputs)}
+        needed = _leading_to(wanted, outputs)
+    gradients: dict[Any, Any] = {}  # Node or Leaf -> the sum of what has reached it
+    found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
+    heap: list[tuple[int, Node]] = []
+
+    def receive(source, x_bar):
+        if type(source) is Output:
+            node, index = source
+            parts = gradients.get(node)
+            if parts is None:
+                parts = gradients[node] = [None] * len(node.shape)
+                heappush(heap, (-node.tick, node))
+            parts[index] = x_bar if parts[index] is None else parts[index] + x_bar
+        elif source in gradients:
+            gradients[source] = gradients[source] + x_bar
+        else:
+            gradients[source] = x_bar
+            if type(source) is Node:
+                heappush(heap, (-source.tick, source))
+
+    with _recorded(create_graph):
+        for output, seed in zip(outputs, seeds):
+            receive(output._source, seed)
+        while heap:
+            node = heappop(heap)[1]
+            g = gradients.pop(node)
+            sources, values = node.sources, node.values
+            if sources is None:
+                raise _freed(node)
+            if node.tick < _last_change:
+                _refuse_changed(node, needed)
+            if wanted:
+                found.update(_parts(node, g, wanted))
+            for x, rule, span in node.plan.steps:
+                source = sources[x]
+                if needed is not None and source not in needed:
+                    continue
+                asked = _lifted(node, rule, values[span]) if create_graph else values[span]
+                try:
+                    x_bar = rule.function(g, *asked)
+                except Exception as error:
+                    raise _failed(node, rule, f"failed: {type(error).__name__}: {error}") from error
+                if getattr(x_bar, "shape", None) != source.shape or x_bar.dtype is not source.dtype:
+                    x_bar = _fitted(x_bar, source, node, rule)
+                receive(source, x_bar)
+            if not retain_graph:
+                node.sources = node.values = None
+    found.update(gradients)  # the Leaves
+    if inputs is None:
+        leaves = [(leaf.tensor(), gradient) for leaf, gradient in found.items()]
+        return [(tensor, _owned(gradient, given)) for tensor, gradient in leaves if tensor is not None]
+    gradients = [found.get(x._source) for x in inputs]
+    return [(x, None if g is None else _owned(g, given)) for x, g in zip(inputs, gradients)]
+
+
+def _wanted(x: Tensor, position: int):
+    if x._source is None:
+        raise ValueError(
+            f"inputs: number {position}, a Tensor of shape {x.shape}, has requires_grad=False; expected True"
+        )
+    return x._source
+
+
+def _seed(output: Tensor, seed, create_graph: bool):
+    """The gradient to start from at an output: a raw array, or a Tensor under create_graph."""
+    if output._source is None:
+        raise RuntimeError(
+            "backward: this Tensor depends on none with requires_grad=True, or was computed under no_grad()"
+        )
+    if seed is None:
+        if output.size != 1:
+            raise ValueError(
+                f"gradient: an output of shape {output.shape} needs one; only for one element is it 1"
+            )
+        seed = xp.ones(output.shape, output.dtype)
+    if type(seed) is not Tensor:
+        seed = _tensor(xp.asarray(seed))
+    if seed.shape != output.shape:
+        raise ValueError(f"gradient: expected the output's shape {output.shape}, got {seed.shape}")
+    if seed.dtype != output.dtype:
+        seed = seed.astype(output.dtype)
+    return seed if create_graph else seed._data
+
+
+def _leading_to(wanted: set, outputs: list[Tensor]) -> set:
+    """The sources below the outputs through which gradients flow to reach the wanted ones."""
+    nodes, stack = set(), [output._source for output in outputs]
+    while stack:
+        node = stack.pop()
+        if type(node) is Output:
+            node = node.node
+        if type(node) is Node and node not in nodes:
+            if node.sources is None:
+                raise _freed(node)
+            nodes.add(node)
+            stack += node.sources
+    needed = set(wanted)
+    for node in sorted(nodes, key=attrgetter("tick")):
+        if any(source in needed for source in node.sources):
+            needed.add(node)
+            if type(node.dtype) is tuple:
+                needed.update(Output(node, k) for k in range(len(node.shape)))
+    return needed
+
+
+def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
+    """The pairs (source, gradient) of a node that are wanted."""
+    pairs = [(node, g)]
+    if type(node.dtype) is tuple:
+        pairs = [(Output(node, k), part) for k, part in enumerate(g) if part is not None]
+    return [(source, part) for source, part in pairs if source in wanted]
+
+
+def _refuse_changed(node: Node, needed: set | None) -> None:
+    """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
+    for x, rule, span in node.plan.steps:
+        for value in node.values[span]:
+            unused = needed is not None and node.sources[x] not in needed
+            if not unused and type(value) is xp.ndarray and _changed_since(node.tick, value):
+                raise RuntimeError(
+                    f"backward: an array {list(value.shape)} that {rule.primitive.name}, called at "
+                    f"{node.place}, needs for the gradient of {rule.parameter!r} was changed in place since "
+                    "(by an optimizer's step or an assignment to .data); run backward before the change, "
+                    "or compute the output again after it"
+                )
+
+
+def _lifted(node: Node, rule: Rule, asked: tuple) -> tuple:
+    """What a rule asked for as the Tensors of the graph, so that what it computes has a history."""
+    inputs = rule.primitive.inputs
+
+    def lift(value, source):
+        return value if source is None else _tensor(value, source)
+
+    def lift_output(value):
+        if type(value) is tuple:
+            return tuple(_tensor(part, Output(node, k)) for k, part in enumerate(value))
+        return _tensor(value, node)
+
+    lifted = []
+    for need, value in zip(rule.needs, asked):
+        if need == len(inputs):
+            value = lift_output(value)
+        elif need < len(inputs) and rule.primitive.variadic:
+            value = tuple(map(lift, value, node.sources))
+        elif need < len(inputs):
+            value = lift(value, node.sources[need])
+        lifted.append(value)
+    return tuple(lifted)
+
+
+def _fitted(x_bar, source, node: Node, rule: Rule):
+    """A rule's result in the shape and dtype of its input; an error if it does not fit."""
+    if not hasattr(x_bar, "shape"):
+        raise _failed(node, rule, f"returned {type(x_bar).__name__}, expected an array")
+    if x_bar.shape != source.shape:
+        if not (rule.primitive.broadcasts and _broadcasts_to(source.shape, x_bar.shape)):
+            raise _failed(node, rule, f"returned shape {x_bar.shape}, expected its input's, {source.shape}")
+        new = len(x_bar.shape) - len(source.shape)  # axes that broadcasting put in front
+        grown = [new + axis for axis, size in enumerate(source.shape) if size != x_bar.shape[new + axis]]
+        x_bar = x_bar.sum(axis=(*range(new), *grown)).reshape(source.shape)
+    return x_bar if x_bar.dtype == source.dtype else x_bar.astype(source.dtype)
+
+
+def _broadcasts_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
+    behind = larger[len(larger) - len(shape) :]
+    return len(shape) <= len(larger) and all(a in (1, b) for a, b in zip(shape, behind))
+
+
+def _failed(node: Node, rule: Rule, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at {rule.place}, "
+        f"{what}; the primitive was called at {node.place}"
+    )
+
+
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        "backward: the graph was freed by an earlier backward pass; pass retain_graph=True to that one to "
+        f"keep it (reached {node.plan.primitive.name}, called at {node.place})"
+    )
+
+
+def _owned(gradient, given: set[int]) -> Tensor:
+    """A gradient as a Tensor whose array is no view, and is given to nobody else."""
+    source = None
+    if type(gradient) is Tensor:
+        gradient, source = gradient._data, gradient._source
+    array = xp.asarray(gradient)
+    if array.base is not None or id(array) in given:
+        array = array.copy()
+    given.add(id(array))
+    return _tensor(array, source)
+
+
+def _refuse_unused(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
+    for position, (tensor, gradient) in enumerate(gradients):
+        if gradient is None:
+            raise ValueError(
+                f"inputs: the output does not depend on number {position}, a Tensor of shape {tensor.shape}"
+                + (f" named {tensor.name!r}" if tensor.name else "")
+            )

@@ -1,0 +1,193 @@
+"""The array backend: which array module computes, where random numbers come from, matrix products.
+
+Everything else in tinygen computes through `xp`, and only this file knows NumPy from CuPy.
+`xp` is one namespace for the life of the program: choosing a device refills it in place, so
+`from tinygen.backend import xp` at the top of a file stays right, and a look-up costs what it costs
+in a module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy
+
+# glibc hands every freed block above 128 KiB back to the system and faults its pages in again at the
+# next allocation, which costs more than the arithmetic on it. Freeing one large block raises that
+# threshold to its maximum, 32 MiB, for the rest of the program.
+numpy.empty((32 << 20) - 65536, numpy.uint8)
+
+xp = ModuleType("tinygen.backend.xp", "The current array module: NumPy, or CuPy on a GPU.")
+
+
+class Device(NamedTuple):
+    """A place where arrays live: its array module, and what array modules do not agree on."""
+
+    name: str
+    module: ModuleType
+    to_host: Callable[[Any], numpy.ndarray]  # device array -> NumPy array
+    random: Callable[[numpy.random.SeedSequence], Any]  # -> the module's own generator
+    byte_bounds: Callable[[Any], tuple[int, int]]  # array -> the addresses that it spans
+    workspace: int  # elements of scratch memory at which chunked algorithms run best
+
+
+def _cpu() -> Device:
+    return Device(
+        "cpu",
+        numpy,
+        to_host=lambda array: array,
+        random=numpy.random.default_rng,
+        byte_bounds=numpy.lib.array_utils.byte_bounds,
+        workspace=1 << 18,  # 1 MiB of float32: about a core's level-2 cache
+    )
+
+
+def _cuda() -> Device:
+    try:
+        import cupy
+
+        # One real product: finding a GPU is no proof that the compiler and cuBLAS load.
+        float((cupy.ones((2, 2)) @ cupy.ones((2, 2))).sum())
+    except Exception as error:
+        raise RuntimeError(
+            "device 'cuda' needs a GPU with CuPy (pip install 'tinygen[cuda12]' or 'tinygen[cuda13]'), "
+            f"and it does not work here: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from None
+    return Device(
+        "cuda",
+        cupy,
+        to_host=cupy.asnumpy,
+        # CuPy's seeds are one 32-bit number; a fixed state size gives the same stream on every GPU.
+        random=lambda seeds: cupy.random.Generator(
+            cupy.random.XORWOW(int(seeds.generate_state(1)[0]), size=256 * 256)
+        ),
+        byte_bounds=cupy.byte_bounds,
+        workspace=1 << 27,  # launches cost more than memory: few, large chunks
+    )
+
+
+# name -> function that makes the device when it is first asked for. Tests add a double of CuPy.
+device_makers: dict[str, Callable[[], Device]] = {"cpu": _cpu, "cuda": _cuda}
+_devices: dict[str, Device] = {}
+_current: Device
+
+
+def get_device(name: str) -> Device:
+    """The device of that name, made at its first use.
+
+    Raises ValueError for an unknown name and RuntimeError where the device does not work."""
+    if name not in device_makers:
+        raise ValueError(f"device: expected one of {sorted(device_makers)}, got {name!r}")
+    if name not in _devices:
+        _devices[name] = device_makers[name]()
+    return _devices[name]
+
+
+def set_device(name: str) -> None:
+    """Compute on device `name`, "cpu" or "cuda", from now on. Errors: see `get_device`."""
+    global _current, _default_generator
+    _current = get_device(name)
+    names = {key: value for key, value in vars(_current.module).items() if not key.startswith("_")}
+    for stale in vars(xp).keys() - names.keys():
+        if not stale.startswith("_"):
+            delattr(xp, stale)
+    vars(xp).update(names)
+    _default_generator = None
+
+
+class device:
+    """`with tg.device("cuda"):` computes there inside the block, and where it did before after it."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        self._before = _current.name
+        set_device(self.name)
+
+    def __exit__(self, *error) -> None:
+        set_device(self._before)
+
+
+def current_device() -> Device:
+    """The device that `xp` computes on."""
+    return _current
+
+
+def device_of(array) -> str:
+    """The name of the device on which an array lives; "" for what is no array of a device in use."""
+    for made in _devices.values():
+        if isinstance(array, made.module.ndarray):
+            return made.name
+    return ""
+
+
+def to_host(array) -> numpy.ndarray:
+    """The values of an array of any device in use as a NumPy array (on the CPU the array itself)."""
+    return get_device(device_of(array) or "cpu").to_host(array)
+
+
+def matmul(a, b, out=None):
+    """a @ b for arrays of two or more axes, batch axes broadcast: every matrix product goes here."""
+    return xp.matmul(a, b, out=out)
+
+
+def byte_bounds(array) -> tuple[int, int]:
+    """The range of addresses that an array's elements lie in, (first, one past the last)."""
+    return _current.byte_bounds(array)
+
+
+# Random numbers ------------------------------------------------------------------------------------
+
+
+class Generator:
+    """Random numbers on the current device, as a function of a key of non-negative integers.
+
+    Training makes a generator from (seed, step) for each step, so nothing random needs saving."""
+
+    def __init__(self, *key: int):
+        self._source = _current.random(numpy.random.SeedSequence(key))
+
+    def normal(self, shape, dtype="float32"):
+        """Draws from N(0, 1)."""
+        return self._source.standard_normal(shape, dtype=dtype)
+
+    def uniform(self, shape, dtype="float32"):
+        """Draws from the uniform distribution on [0, 1)."""
+        return self._source.random(shape, dtype=dtype)
+
+    def integers(self, low: int, high: int, shape):
+        """Integers (int64) from low to high - 1."""
+        return self._source.integers(low, high, shape)
+
+    def permutation(self, n: int):
+        """The numbers 0 .. n-1 (int64) in random order."""
+        return xp.argsort(self.uniform(n, "float64"))
+
+    def bernoulli(self, p):
+        """Zeros and ones, in p's shape and dtype, one with probability p."""
+        return (self.uniform(p.shape, p.dtype) < p).astype(p.dtype)
+
+
+_seed = 0
+_default_generator: Generator | None = None
+
+
+def seed(n: int) -> None:
+    """Restart the default generator, which draws wherever none is passed. It starts with seed 0."""
+    global _seed, _default_generator
+    _seed, _default_generator = n, None
+
+
+def default_generator() -> Generator:
+    """The generator that draws wherever none is passed."""
+    global _default_generator
+    if _default_generator is None:
+        _default_generator = Generator(_seed)
+    return _default_generator
+
+
+set_device(os.environ.get("TINYGEN_DEVICE", "cpu"))
