@@ -392,8 +392,7 @@ class Primitive:
             raise TypeError(f"{self.name}: *{self.inputs[-1]} must be its only positional parameter")
         self.rules: dict[str, Rule] = {}
         self.shapes: list[int] = []  # the inputs whose shapes some rule asks for
-        self.plans: dict[tuple[bool, ...], Plan] = {}
-        self.whole: Plan | None = None  # the plan for all inputs tracked, the commonest
+        self.plans: dict[int, Plan] = {}
         self.extended = bool(self.static) or self.variadic  # records hold more than inputs and output
 
     def vjp(self, parameter: str, rule: Callable | None = None, *, formula: str = ""):
@@ -407,7 +406,6 @@ class Primitive:
             )
         self.rules[parameter] = Rule(self, parameter, rule, formula)
         self.plans.clear()
-        self.whole = None
         return rule
 
     def vjp_each(self, rule: Callable | None = None, *, formula: str = ""):
@@ -447,16 +445,12 @@ class Primitive:
             + ("i" if self.variadic else f"{self.inputs[0]}_shape")
         )
 
-    def plan(self, sources: list) -> Plan:
-        """The plan for the inputs that have a source."""
-        tracked = tuple(source is not None for source in sources)
-        if self.variadic:
-            return Plan(self, tracked)
-        if tracked not in self.plans:
-            self.plans[tracked] = Plan(self, tracked)
-            if all(tracked):
-                self.whole = self.plans[tracked]
-        return self.plans[tracked]
+    def plan(self, sources: list, tracked: int) -> Plan:
+        """The plan for the inputs that have a source, made once for each pattern `tracked` of them."""
+        plan = Plan(self, [source is not None for source in sources])
+        if not self.variadic:
+            self.plans[tracked] = plan
+        return plan
 
     def extend(self, record: list, static: dict[str, Any]) -> list:
         """The whole record of a call, from its inputs and output."""
@@ -509,23 +503,25 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
     if forward is None:
         return lambda function: primitive(function, broadcasts=broadcasts, domain=domain)
     self = Primitive(forward, broadcasts, domain)
+    plans, new = self.plans, Tensor.__new__
 
     def record(*args, **static):
         # Every operation of every model passes here: it is written for speed.
         ndarray = xp.ndarray
-        raw, sources, lifted = [], [], False
+        raw, sources, tracked, lifted = [], [], 0, False
         for x in args:
+            source = None
+            tracked += tracked  # one bit for each input: has it a source?
             if type(x) is Tensor:
-                lifted = True
-                sources.append(x._source)
-                x = x._data
-            else:
-                sources.append(None)
-            if type(x) is not ndarray:
+                source, x, lifted = x._source, x._data, True
+                if source is not None:
+                    tracked += 1
+            if type(x) is not ndarray and type(x) is not float:
                 x = self.plain(x, len(raw))
+            sources.append(source)
             raw.append(x)
         try:
-            out = forward(*raw, **static)
+            out = forward(*raw, **static) if static else forward(*raw)
         except (TypeError, ValueError, IndexError) as error:
             raise self.explained(error, raw) from error
         if not lifted:
@@ -535,8 +531,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
             several = type(out) is tuple
             # NumPy gives a scalar where there are no axes.
             out = tuple(map(xp.asarray, out)) if several else xp.asarray(out)
-        untracked = sources.count(None)
-        if untracked == len(sources) or not _recording:
+        if not (tracked and _recording):
             return tuple(map(_tensor, out)) if several else _tensor(out)
 
         raw.append(out)
@@ -546,9 +541,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         while "ENGINE_FRAME" in frame.f_globals:
             frame = frame.f_back
         node = Node()
-        plan = self.whole
-        if untracked or plan is None:
-            plan = self.plan(sources)
+        plan = plans.get(tracked) or self.plan(sources, tracked)
         node.plan = plan
         node.sources = sources
         node.values = plan.keep(raw)
@@ -562,7 +555,12 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
             return tuple(_tensor(x, Output(node, k)) for k, x in enumerate(out))
         node.shape = out.shape
         node.dtype = out.dtype
-        return _tensor(out, node)
+        tensor = new(Tensor)
+        tensor._data = out
+        tensor._source = node
+        tensor.grad = None
+        tensor.name = None
+        return tensor
 
     update_wrapper(record, forward)
     record.__name__ = record.__qualname__ = self.name
@@ -663,11 +661,18 @@ def _propagate(
                 asked = _lifted(node, rule, values[span]) if create_graph else values[span]
                 try:
                     x_bar = rule.function(g, *asked)
+                    fits = x_bar.shape == source.shape and x_bar.dtype is source.dtype
                 except Exception as error:
                     raise _failed(node, rule, f"failed: {type(error).__name__}: {error}") from error
-                if getattr(x_bar, "shape", None) != source.shape or x_bar.dtype is not source.dtype:
+                if not fits:
                     x_bar = _fitted(x_bar, source, node, rule)
-                receive(source, x_bar)
+                if source in gradients:
+                    gradients[source] = gradients[source] + x_bar
+                elif type(source) is Node:
+                    gradients[source] = x_bar
+                    heappush(heap, (-source.tick, source))
+                else:
+                    receive(source, x_bar)
             if not retain_graph:
                 node.sources = node.values = None
     found.update(gradients)  # the Leaves
