@@ -284,16 +284,16 @@ class Node:
     plan: the primitive, and the rules to run.
     sources: for each input, where its gradient goes: a Leaf, the Node that made the input, or one `Output`
         of a Node with several; None where no gradient is needed.
-    values: what the plan's rules asked for, one after another.
+    kept: what the plan's rules asked for, one after another.
     tick: when the node was made; what it was computed from is older.
     static: the static arguments of the call.
     shape, dtype: of the output (tuples of them where the primitive returns a tuple).
     code, instruction: where the primitive was called; `place` says it in words.
 
-    When the graph is freed, sources and values become None.
+    When the graph is freed, sources and kept become None.
     """
 
-    __slots__ = ("code", "dtype", "instruction", "plan", "shape", "sources", "static", "tick", "values")
+    __slots__ = ("code", "dtype", "instruction", "kept", "plan", "shape", "sources", "static", "tick")
 
     @property
     def place(self) -> str:
@@ -345,26 +345,41 @@ class Rule:
 class Plan:
     """What a call of a primitive keeps, and which rules run backward, when certain inputs are tracked.
 
-    steps: (input, rule, slice of the kept values that belong to the rule) for each tracked input.
-    keep: from the record of a call to the tuple of values to keep."""
+    keep: takes from the record of a call the tuple of values to keep, `needs` telling which: for one rule
+        after another what it asked for.
+    steps: for each tracked input, (its number, the rule, the rule as a function of g and the kept values)."""
 
     def __init__(self, primitive: Primitive, tracked: Sequence[bool]):
         self.primitive = primitive
-        self.steps: list[tuple[int, Rule, slice]] = []
-        kept: list[tuple[int, int]] = []  # (input, position in the record)
+        self.needs: list[int] = []
+        self.steps: list[tuple[int, Rule, Callable]] = []
+        numbers: list[int] = []  # for each need, of the input whose rule has it
         for x in itertools.compress(range(len(tracked)), tracked):
             rule = primitive.rule(x)
-            self.steps.append((x, rule, slice(len(kept), len(kept) + len(rule.needs))))
-            kept += [(x, position) for position in rule.needs]
+            self.steps.append((x, rule, _on_kept(rule.function, len(self.needs), len(rule.needs))))
+            self.needs += rule.needs
+            numbers += [x] * len(rule.needs)
         if primitive.variadic:
-            self.keep = lambda record: tuple(x if p == WHICH else record[p] for x, p in kept)
-        elif len(kept) > 1:
-            self.keep = itemgetter(*(position for _, position in kept))
-        elif kept:  # of one position itemgetter makes no tuple
-            ((_, only),) = kept
+            pairs = list(zip(self.needs, numbers))
+            self.keep = lambda record: tuple(x if need == WHICH else record[need] for need, x in pairs)
+        elif len(self.needs) > 1:
+            self.keep = itemgetter(*self.needs)
+        elif self.needs:  # of one position itemgetter makes no tuple
+            (only,) = self.needs
             self.keep = lambda record: (record[only],)
         else:
             self.keep = lambda record: ()
+
+
+def _on_kept(function: Callable, start: int, count: int) -> Callable:
+    """A rule as a function of g and all kept values, of which `count` from `start` on are its own."""
+    if count == 0:
+        return lambda g, kept: function(g)
+    if count == 1:
+        return lambda g, kept: function(g, kept[start])
+    if count == 2:
+        return lambda g, kept: function(g, kept[start], kept[start + 1])
+    return lambda g, kept: function(g, *kept[start : start + count])
 
 
 # Primitives ----------------------------------------------------------------------------------------
@@ -468,19 +483,40 @@ class Primitive:
 
     def plain(self, x, position: int):
         """What the forward function gets for an argument that is neither Tensor nor array."""
-        if isinstance(x, (bool, int, float)) or (hasattr(x, "item") and not backend.device_of(x)):
-            # NumPy's scalars are taken for Python's: they would be strong in promotion, and
-            # np.sqrt(2.0) times float32 be float64.
+        if isinstance(x, (bool, int, float)) or getattr(x, "dtype", None) in ("bool", "int64"):
+            # NumPy's scalars of these types are taken for Python's. They would be strong in promotion,
+            # and np.sqrt(2.0) times float32 be float64.
             return x.item() if hasattr(x, "item") else x
-        got = backend.device_of(x)
-        raise TypeError(
-            f"{self.name}: {self.inputs[0 if self.variadic else position]}: expected a Tensor, a number or "
-            f"an array on device {backend.current_device().name!r}, got "
-            + (f"one on device {got!r}" if got else type(x).__name__)
+        if hasattr(x, "item") and not backend.device_of(x):
+            return xp.asarray(x)  # NumPy's other scalars
+        raise self.foreign(self.inputs[0 if self.variadic else position], x)
+
+    def foreign(self, name: str, x) -> TypeError:
+        device = backend.device_of(x)
+        return TypeError(
+            f"{self.name}: {name}: expected a Tensor, a number or an array on device "
+            f"{backend.current_device().name!r}, got "
+            + (f"one on device {device!r}" if device else type(x).__name__)
         )
+
+    def array(self, out):
+        """An output as an array: NumPy gives a scalar where there are no axes."""
+        if backend.device_of(out) not in ("", backend.current_device().name):
+            raise self.foreign("inputs", out)
+        return xp.asarray(out)
+
+    def arrays(self, out: tuple) -> tuple:
+        return tuple(map(self.array, out))
+
+    def wrapped(self, out):
+        """An output that has no history as a Tensor, or a tuple of them."""
+        return tuple(map(_tensor, self.arrays(out))) if type(out) is tuple else _tensor(self.array(out))
 
     def explained(self, error: Exception, inputs: Sequence) -> Exception:
         """An error of the forward function, with the primitive's name and what it was given."""
+        for name, x in zip(itertools.cycle(self.inputs), inputs):
+            if backend.device_of(x) not in ("", backend.current_device().name):
+                return self.foreign(name, x)
         kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
         got = ", ".join(
             f"{name} {x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{name} {x!r}"
@@ -508,31 +544,28 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
     def record(*args, **static):
         # Every operation of every model passes here: it is written for speed.
         ndarray = xp.ndarray
-        raw, sources, tracked, lifted = [], [], 0, False
+        raw, sources, tracked = [], [], 0
         for x in args:
-            source = None
             tracked += tracked  # one bit for each input: has it a source?
             if type(x) is Tensor:
-                source, x, lifted = x._source, x._data, True
+                source = x._source
                 if source is not None:
                     tracked += 1
-            if type(x) is not ndarray and type(x) is not float:
-                x = self.plain(x, len(raw))
-            sources.append(source)
-            raw.append(x)
+                sources.append(source)
+                raw.append(x._data)
+            else:
+                sources.append(None)
+                raw.append(x if type(x) is ndarray else self.plain(x, len(raw)))
         try:
             out = forward(*raw, **static) if static else forward(*raw)
         except (TypeError, ValueError, IndexError) as error:
             raise self.explained(error, raw) from error
-        if not lifted:
-            return out
+        if not (tracked and _recording):
+            return self.wrapped(out) if Tensor in map(type, args) else out
         several = False
         if type(out) is not ndarray:
             several = type(out) is tuple
-            # NumPy gives a scalar where there are no axes.
-            out = tuple(map(xp.asarray, out)) if several else xp.asarray(out)
-        if not (tracked and _recording):
-            return tuple(map(_tensor, out)) if several else _tensor(out)
+            out = self.arrays(out) if several else self.array(out)
 
         raw.append(out)
         if self.extended:
@@ -541,10 +574,9 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         while "ENGINE_FRAME" in frame.f_globals:
             frame = frame.f_back
         node = Node()
-        plan = plans.get(tracked) or self.plan(sources, tracked)
-        node.plan = plan
+        node.plan = plan = plans.get(tracked) or self.plan(sources, tracked)
         node.sources = sources
-        node.values = plan.keep(raw)
+        node.kept = plan.keep(raw)
         node.static = static
         node.code = frame.f_code
         node.instruction = frame.f_lasti
@@ -647,34 +679,36 @@ def _propagate(
         while heap:
             node = heappop(heap)[1]
             g = gradients.pop(node)
-            sources, values = node.sources, node.values
+            sources = node.sources
             if sources is None:
                 raise _freed(node)
+            kept = _lifted(node) if create_graph else node.kept
             if node.tick < _last_change:
                 _refuse_changed(node, needed)
             if wanted:
                 found.update(_parts(node, g, wanted))
-            for x, rule, span in node.plan.steps:
-                source = sources[x]
-                if needed is not None and source not in needed:
-                    continue
-                asked = _lifted(node, rule, values[span]) if create_graph else values[span]
-                try:
-                    x_bar = rule.function(g, *asked)
-                    fits = x_bar.shape == source.shape and x_bar.dtype is source.dtype
-                except Exception as error:
-                    raise _failed(node, rule, f"failed: {type(error).__name__}: {error}") from error
-                if not fits:
-                    x_bar = _fitted(x_bar, source, node, rule)
-                if source in gradients:
-                    gradients[source] = gradients[source] + x_bar
-                elif type(source) is Node:
-                    gradients[source] = x_bar
-                    heappush(heap, (-source.tick, source))
-                else:
-                    receive(source, x_bar)
+            try:
+                for x, rule, pull in node.plan.steps:
+                    source = sources[x]
+                    if needed is not None and source not in needed:
+                        continue
+                    x_bar = pull(g, kept)
+                    if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
+                        x_bar = _fitted(x_bar, source, rule)
+                    if source in gradients:
+                        gradients[source] = gradients[source] + x_bar
+                    elif type(source) is Node:
+                        gradients[source] = x_bar
+                        heappush(heap, (-source.tick, source))
+                    else:
+                        receive(source, x_bar)
+            except Exception as error:
+                raise RuntimeError(
+                    f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at "
+                    f"{rule.place}, failed: {error}; the primitive was called at {node.place}"
+                ) from error
             if not retain_graph:
-                node.sources = node.values = None
+                node.sources = node.kept = kept = None
     found.update(gradients)  # the Leaves
     if inputs is None:
         leaves = [(leaf.tensor(), gradient) for leaf, gradient in found.items()]
@@ -743,10 +777,11 @@ def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
 
 def _refuse_changed(node: Node, needed: set | None) -> None:
     """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
-    for x, rule, span in node.plan.steps:
-        for value in node.values[span]:
-            unused = needed is not None and node.sources[x] not in needed
-            if not unused and type(value) is xp.ndarray and _changed_since(node.tick, value):
+    kept = iter(node.kept)
+    for x, rule, _ in node.plan.steps:
+        for value in itertools.islice(kept, len(rule.needs)):
+            runs = needed is None or node.sources[x] in needed
+            if runs and type(value) is xp.ndarray and _changed_since(node.tick, value):
                 raise RuntimeError(
                     f"backward: an array {list(value.shape)} that {rule.primitive.name}, called at "
                     f"{node.place}, needs for the gradient of {rule.parameter!r} was changed in place since "
@@ -755,37 +790,31 @@ def _refuse_changed(node: Node, needed: set | None) -> None:
                 )
 
 
-def _lifted(node: Node, rule: Rule, asked: tuple) -> tuple:
-    """What a rule asked for as the Tensors of the graph, so that what it computes has a history."""
-    inputs = rule.primitive.inputs
+def _lifted(node: Node) -> list:
+    """What a node kept as the Tensors of the graph, so that what a rule computes has a history."""
+    primitive, sources = node.plan.primitive, node.sources
+    output = len(primitive.inputs)
 
     def lift(value, source):
         return value if source is None else _tensor(value, source)
 
-    def lift_output(value):
-        if type(value) is tuple:
-            return tuple(_tensor(part, Output(node, k)) for k, part in enumerate(value))
-        return _tensor(value, node)
+    def lift_need(need, value):
+        if need == output:
+            if type(value) is tuple:
+                return tuple(_tensor(part, Output(node, k)) for k, part in enumerate(value))
+            return _tensor(value, node)
+        if 0 <= need < output:
+            return tuple(map(lift, value, sources)) if primitive.variadic else lift(value, sources[need])
+        return value
 
-    lifted = []
-    for need, value in zip(rule.needs, asked):
-        if need == len(inputs):
-            value = lift_output(value)
-        elif need < len(inputs) and rule.primitive.variadic:
-            value = tuple(map(lift, value, node.sources))
-        elif need < len(inputs):
-            value = lift(value, node.sources[need])
-        lifted.append(value)
-    return tuple(lifted)
+    return list(map(lift_need, node.plan.needs, node.kept))
 
 
-def _fitted(x_bar, source, node: Node, rule: Rule):
-    """A rule's result in the shape and dtype of its input; an error if it does not fit."""
-    if not hasattr(x_bar, "shape"):
-        raise _failed(node, rule, f"returned {type(x_bar).__name__}, expected an array")
+def _fitted(x_bar, source, rule: Rule):
+    """A rule's result in the shape and dtype of its input; ValueError if it does not fit."""
     if x_bar.shape != source.shape:
         if not (rule.primitive.broadcasts and _broadcasts_to(source.shape, x_bar.shape)):
-            raise _failed(node, rule, f"returned shape {x_bar.shape}, expected its input's, {source.shape}")
+            raise ValueError(f"it returned shape {x_bar.shape}, expected its input's, {source.shape}")
         new = len(x_bar.shape) - len(source.shape)  # axes that broadcasting put in front
         grown = [new + axis for axis, size in enumerate(source.shape) if size != x_bar.shape[new + axis]]
         x_bar = x_bar.sum(axis=(*range(new), *grown)).reshape(source.shape)
@@ -795,13 +824,6 @@ def _fitted(x_bar, source, node: Node, rule: Rule):
 def _broadcasts_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
     behind = larger[len(larger) - len(shape) :]
     return len(shape) <= len(larger) and all(a in (1, b) for a, b in zip(shape, behind))
-
-
-def _failed(node: Node, rule: Rule, what: str) -> RuntimeError:
-    return RuntimeError(
-        f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at {rule.place}, "
-        f"{what}; the primitive was called at {node.place}"
-    )
 
 
 def _freed(node: Node) -> RuntimeError:
