@@ -649,7 +649,7 @@ def _propagate(
     The nodes that have received a gradient wait in a heap, and the newest goes first. Whatever could still
     send it more would be newer, so by then its gradient is complete."""
     seeds = [_seed(output, seed, create_graph) for output, seed in zip(outputs, seeds)]
-    given = {id(seed) for seed in seeds}
+    given = {id(seed._data if create_graph else seed) for seed in seeds}
     wanted, needed = set(), None
     if inputs is not None:
         wanted = {_wanted(x, position) for position, x in enumerate(inputs)}
@@ -780,13 +780,14 @@ def _refuse_changed(node: Node, needed: set | None) -> None:
     kept = iter(node.kept)
     for x, rule, _ in node.plan.steps:
         for value in itertools.islice(kept, len(rule.needs)):
-            runs = needed is None or node.sources[x] in needed
-            if runs and type(value) is xp.ndarray and _changed_since(node.tick, value):
+            arrays = value if type(value) is tuple else (value,)
+            changed = any(type(a) is xp.ndarray and _changed_since(node.tick, a) for a in arrays)
+            if changed and (needed is None or node.sources[x] in needed):
                 raise RuntimeError(
-                    f"backward: an array {list(value.shape)} that {rule.primitive.name}, called at "
-                    f"{node.place}, needs for the gradient of {rule.parameter!r} was changed in place since "
-                    "(by an optimizer's step or an assignment to .data); run backward before the change, "
-                    "or compute the output again after it"
+                    f"backward: an array that {rule.primitive.name}, called at {node.place}, needs for the "
+                    f"gradient of {rule.parameter!r} was changed in place since (by an optimizer's step or "
+                    "an assignment to .data); run backward before the change, or compute the output again "
+                    "after it"
                 )
 
 

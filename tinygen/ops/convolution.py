@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from operator import index
 
 from .. import backend
 from ..autodiff import primitive
@@ -223,7 +224,7 @@ def _convolve_by_lines(x, w, padding, dilation, out) -> None:
     kh, kw, c_in, c_out = w.shape
     _, oh, ow, _ = out.shape
     h = x.shape[1]
-    matrix = w.transpose(1, 2, 0, 3).reshape(kw * c_in, kh * c_out)  # the kernel's lines side by side
+    matrix = xp.ascontiguousarray(w.transpose(1, 2, 0, 3)).reshape(kw * c_in, kh * c_out)
     scratch = None
     for images, lines in _line_matrices(x, kw, ow, padding, dilation):
         n = lines.shape[1]
@@ -325,3 +326,164 @@ _overlap_windows.vjp(
     lambda g, y_shape, stride: _windows(g, kernel=y_shape[3:5], stride=stride),
     formula="ȳ[n,i,j,p,q] = x̄[n, i·s + p, j·s + q]",
 )
+
+
+# Public functions ----------------------------------------------------------------------------------
+
+
+def conv2d(x, w, stride=1, padding=0, dilation=1):
+    """Convolve images x (N, H, W, C_in) with kernels w (KH, KW, C_in, C_out).
+
+    stride, dilation: an int, or a pair for height and width.
+    padding: zeros around each image: an int, a pair for height and width, each an int or a pair (before,
+        after); "valid" for none, "same" for output of size ⌈H / stride⌉, the odd zero being after.
+
+    Returns (N, OH, OW, C_out) with OH = ⌊(H + top + bottom − dilation·(KH − 1) − 1) / stride⌋ + 1, in the
+    arguments' dtype. Raises ValueError where sizes do not fit."""
+    return _conv("conv2d", x, w, stride, padding, dilation)
+
+
+def conv1d(x, w, stride=1, padding=0, dilation=1):
+    """Convolve sequences x (N, L, C_in) with kernels w (K, C_in, C_out): (N, OL, C_out).
+
+    stride, dilation: ints. padding: an int, a pair (before, after), "valid" or "same", as in conv2d."""
+    _check_axes("conv1d", "x", x, "(N, L, C_in)")
+    _check_axes("conv1d", "w", w, "(K, C_in, C_out)")
+    n, length, c = raw(x).shape
+    if not isinstance(padding, str):
+        padding = (0, padding)
+    images, kernels = reshape(x, (n, 1, length, c)), reshape(w, (1, *raw(w).shape))
+    y = _conv("conv1d", images, kernels, (1, stride), padding, (1, dilation))
+    return reshape(y, (n, *raw(y).shape[2:]))
+
+
+def _conv(function: str, x, w, stride, padding, dilation):
+    _check_axes(function, "x", x, "(N, H, W, C_in)")
+    _check_axes(function, "w", w, "(KH, KW, C_in, C_out)")
+    size, kernel = raw(x).shape[1:3], raw(w).shape[:2]
+    _check_channels(function, raw(x).shape[3], "C_in", raw(w).shape[2])
+    stride = _pair(function, "stride", stride)
+    dilation = _pair(function, "dilation", dilation)
+    if padding == "same":
+        padding = tuple(map(_same_padding, size, kernel, stride, dilation))
+    else:
+        padding = _padding(function, padding, 'a number, pairs, "same" or "valid"')
+    _check_fits(function, size, kernel, padding, dilation)
+    return _conv2d(x, w, stride=stride, padding=padding, dilation=dilation)
+
+
+def conv_transpose2d(x, w, stride=1, padding=0, output_padding=0, dilation=1):
+    """The transpose of conv2d with the same w, stride, padding and dilation: ⟨conv2d(y, w), x⟩ =
+    ⟨y, conv_transpose2d(x, w)⟩ for all y of the result's size.
+
+    x: (N, H, W, C_in), and w: (KH, KW, C_out, C_in), its axes being those of the convolution.
+    padding: as in conv2d (not "same"): so much is cut from the edges.
+    output_padding: an int or a pair, less than stride: lines more at the bottom and on the right, since
+        conv2d gives the same size for as many sizes as the stride.
+
+    Returns (N, OH, OW, C_out) with OH = (H − 1)·stride − top − bottom + dilation·(KH − 1) + 1 +
+    output_padding. Raises ValueError where sizes do not fit."""
+    function = "conv_transpose2d"
+    _check_axes(function, "x", x, "(N, H, W, C_in)")
+    _check_axes(function, "w", w, "(KH, KW, C_out, C_in)")
+    _check_channels(function, raw(x).shape[3], "C_in", raw(w).shape[3])
+    stride = _pair(function, "stride", stride)
+    dilation = _pair(function, "dilation", dilation)
+    padding = _padding(function, padding, 'a number, pairs or "valid"')
+    extra = _pair(function, "output_padding", output_padding, least=0)
+    if extra[0] >= stride[0] or extra[1] >= stride[1]:
+        raise ValueError(f"{function}: output_padding: expected less than stride {stride}, got {extra}")
+    size = tuple(
+        (raw(x).shape[1 + a] - 1) * stride[a]
+        - sum(padding[a])
+        + dilation[a] * (raw(w).shape[a] - 1)
+        + 1
+        + extra[a]
+        for a in (0, 1)
+    )
+    if min(size) < 1:
+        raise ValueError(f"{function}: padding: expected to leave an image, got one of size {size}")
+    return _conv_transpose2d(x, w, size=size, stride=stride, padding=padding, dilation=dilation)
+
+
+def average_pool2d(x, size, stride=None):
+    """The mean over windows of `size` (an int or a pair) at steps `stride` (that size, if None) of images
+    x (N, H, W, C). Raises ValueError where no window fits."""
+    return mean(_pooling_windows("average_pool2d", x, size, stride), axis=(3, 4))
+
+
+def max_pool2d(x, size, stride=None):
+    """The largest values in windows, as in average_pool2d. Where values tie, they share the gradient."""
+    return maximum_over(_pooling_windows("max_pool2d", x, size, stride), axis=(3, 4))
+
+
+def _pooling_windows(function: str, x, size, stride):
+    _check_axes(function, "x", x, "(N, H, W, C)")
+    kernel = _pair(function, "size", size)
+    stride = kernel if stride is None else _pair(function, "stride", stride)
+    _check_fits(function, raw(x).shape[1:3], kernel, ((0, 0), (0, 0)), (1, 1))
+    return _windows(x, kernel=kernel, stride=stride)
+
+
+def upsample_nearest2d(x, factor):
+    """Images x (N, H, W, C) with each pixel repeated `factor` (an int or a pair) times along H and W."""
+    _check_axes("upsample_nearest2d", "x", x, "(N, H, W, C)")
+    n, h, w, c = raw(x).shape
+    fh, fw = _pair("upsample_nearest2d", "factor", factor)
+    copies = broadcast_to(reshape(x, (n, h, 1, w, 1, c)), (n, h, fh, w, fw, c))
+    return reshape(copies, (n, h * fh, w * fw, c))
+
+
+# Arguments in normal form, or one clear error ------------------------------------------------------------
+
+
+def _check_axes(function: str, argument: str, x, axes: str) -> None:
+    shape = getattr(raw(x), "shape", None)
+    if shape is None or len(shape) != axes.count(",") + 1:
+        got = type(x).__name__ if shape is None else f"shape {shape}"
+        raise ValueError(f"{function}: {argument}: expected {axes}, got {got}")
+
+
+def _check_channels(function: str, channels: int, axis: str, expected: int) -> None:
+    if channels != expected:
+        raise ValueError(f"{function}: x: expected {expected} channels, the {axis} of w, got {channels}")
+
+
+def _check_fits(function: str, size, kernel, padding, dilation) -> None:
+    room = tuple(size[a] + sum(padding[a]) for a in (0, 1))
+    reach = tuple(dilation[a] * (kernel[a] - 1) + 1 for a in (0, 1))
+    if room[0] < reach[0] or room[1] < reach[1] or min(kernel) < 1:
+        raise ValueError(
+            f"{function}: x: expected height and width, with padding, of at least those of the kernel, with "
+            f"dilation, {reach}, got {room}"
+        )
+
+
+def _pair(function: str, argument: str, value, least: int = 1) -> tuple[int, int]:
+    """The pair that an int or a pair of ints stands for."""
+    try:
+        both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+        pair = tuple(map(index, both))
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(
+            f"{function}: {argument}: expected an int or a pair of ints, at least {least}, got {value!r}"
+        )
+    return pair
+
+
+def _padding(function: str, value, expected: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) from a number, a pair of numbers or pairs, or "valid"."""
+    if value == "valid":
+        value = 0
+    if isinstance(value, str) or (isinstance(value, (tuple, list)) and len(value) != 2):
+        raise ValueError(f"{function}: padding: expected {expected}, got {value!r}")
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    return tuple(_pair(function, "padding", side, least=0) for side in both)
+
+
+def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """The zeros (before, after) one axis with which ⌈size / stride⌉ windows fit."""
+    zeros = max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    return zeros // 2, zeros - zeros // 2

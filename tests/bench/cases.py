@@ -1,0 +1,222 @@
+"""What is measured: the same work written for tinygen, PyTorch and HIPS autograd.
+
+A case is a function of a library that returns a step: a function that does the work once. Layouts are those
+that each library prefers; `torch-channels-last` is PyTorch with images in tinygen's order in memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+CHAIN, WIDTH = 33, 64  # (multiply, add, tanh) so many times, and one multiply more: 100 operations
+BATCH = 128
+SIZES = {"input": 784, "hidden": 400, "latents": 20}
+# name: (image side, channels in, channels out, kernel side, stride, padding)
+CONVOLUTIONS = {
+    "28x28 1>32 k4 s2": (28, 1, 32, 4, 2, 1),
+    "28x28 32>64 k3": (28, 32, 64, 3, 1, 1),
+    "28x28 64>64 k3": (28, 64, 64, 3, 1, 1),
+    "14x14 64>64 k3": (14, 64, 64, 3, 1, 1),
+    "7x7 64>64 k3": (7, 64, 64, 3, 1, 1),
+    "28x28 32>64 k4 s2": (28, 32, 64, 4, 2, 1),
+    "14x14 64>64 k4 s2": (14, 64, 64, 4, 2, 1),
+    "28x28 32>64 k5": (28, 32, 64, 5, 1, 2),
+}
+# name: the transposed ones, from the small image to the large
+TRANSPOSED = {
+    "transposed 7x7 128>64 k4 s2": (7, 128, 64, 4, 2, 1),
+    "transposed 14x14 64>1 k4 s2": (14, 64, 1, 4, 2, 1),
+}
+
+
+def _draw(*shape, scale=1.0):
+    return (np.random.default_rng(0).standard_normal(shape) * scale).astype("float32")
+
+
+# One hundred small operations ---------------------------------------------------------------------
+
+
+def overhead(library: str):
+    """Forward and backward through a chain of 100 operations on 64 float32 elements."""
+    arrays = [_draw(WIDTH), _draw(WIDTH), _draw(WIDTH)]
+    ones = np.ones(WIDTH, "float32")
+    if library == "autograd":
+        import autograd
+        from autograd import numpy as anp
+
+        def chain(leaves):
+            x, w, b = leaves
+            for _ in range(CHAIN):
+                x = anp.tanh(x * w + b)
+            return (x * w).sum()
+
+        gradient = autograd.grad(chain)
+        return lambda: gradient(arrays)
+    if library == "tinygen":
+        import tinygen as tg
+
+        x, w, b = (tg.Tensor(array, requires_grad=True) for array in arrays)
+        tanh, ones = tg.ops.tanh, tg.Tensor(ones)
+    else:
+        import torch
+
+        x, w, b = (torch.tensor(array, requires_grad=True) for array in arrays)
+        tanh, ones = torch.tanh, torch.tensor(ones)
+
+    def step():
+        h = x
+        for _ in range(CHAIN):
+            h = tanh(h * w + b)
+        (h * w).backward(ones)
+        x.grad = w.grad = b.grad = None
+
+    return step
+
+
+# A training step ----------------------------------------------------------------------------------
+
+
+def vae(library: str):
+    """One training step of a VAE: MLPs 784-400-400-20 and back, Bernoulli likelihood, batch 128, Adam."""
+    images = (np.random.default_rng(0).random((BATCH, SIZES["input"])) < 0.2).astype("float32")
+    return {"tinygen": _vae_tinygen, "torch": _vae_torch}[library](images)
+
+
+def _vae_tinygen(images):
+    from tinygen import nn, optim
+    from tinygen.backend import Generator
+    from tinygen.models.latent.vae import VAE
+
+    def mlp(*sizes):
+        layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*layers[:-1])
+
+    size, hidden, latents = SIZES.values()
+    model = VAE(
+        mlp(size, hidden, hidden, 2 * latents), mlp(latents, hidden, hidden, size), latents, "bernoulli"
+    )
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    rng = Generator(0)
+
+    def step():
+        loss = model.loss(images, rng)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _vae_torch(images):
+    import torch
+    from torch.nn import functional
+
+    def mlp(*sizes):
+        layers = [
+            layer for a, b in zip(sizes, sizes[1:]) for layer in (torch.nn.Linear(a, b), torch.nn.ReLU())
+        ]
+        return torch.nn.Sequential(*layers[:-1])
+
+    size, hidden, latents = SIZES.values()
+    encoder, decoder = mlp(size, hidden, hidden, 2 * latents), mlp(latents, hidden, hidden, size)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    x = torch.tensor(images)
+
+    def step():
+        mean, log_variance = encoder(x).chunk(2, dim=1)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        reconstruction = -functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+        loss = (divergence - reconstruction) / BATCH
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+# Convolutions -------------------------------------------------------------------------------------
+
+
+def convolution(library: str, name: str):
+    """Forward and backward, to the input and to the weights, of a convolution of 64 images."""
+    transposed = name in TRANSPOSED
+    side, c_in, c_out, k, stride, padding = (TRANSPOSED if transposed else CONVOLUTIONS)[name]
+    images = _draw(64, side, side, c_in)
+    weights = _draw(k, k, c_in, c_out, scale=1 / math.sqrt(k * k * c_in))
+    if library == "tinygen":
+        import tinygen as tg
+
+        x = tg.Tensor(images, requires_grad=True)
+        if transposed:
+            w = tg.Tensor(weights.swapaxes(2, 3), requires_grad=True)
+            function = tg.ops.conv_transpose2d
+        else:
+            w, function = tg.Tensor(weights, requires_grad=True), tg.ops.conv2d
+        g = tg.Tensor(_draw(*function(x, w, stride=stride, padding=padding).shape))
+    else:
+        import torch
+
+        layout = torch.channels_last if library == "torch-channels-last" else torch.contiguous_format
+        order = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
+        x, w = torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(weights.transpose(order))
+        x, w = (t.contiguous(memory_format=layout).requires_grad_() for t in (x, w))
+        function = torch.nn.functional.conv_transpose2d if transposed else torch.nn.functional.conv2d
+        g = torch.ones_like(function(x, w, stride=stride, padding=padding))
+
+    def step():
+        function(x, w, stride=stride, padding=padding).backward(g)
+        x.grad = w.grad = None
+
+    return step
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+def layers(library: str, name: str):
+    """Forward and backward through a stack of layers, whose peak of memory is measured."""
+    depth = 8 if name == "dense" else 4
+    shape = (1024, 1024) if name == "dense" else (3, 3, 64, 64)
+    data = _draw(1024, 1024) if name == "dense" else _draw(64, 28, 28, 64)
+    weights = [_draw(*shape, scale=0.03) for _ in range(depth)]
+    biases = [np.zeros(shape[-1], "float32") for _ in range(depth)]
+    if library == "tinygen":
+        import tinygen as tg
+
+        def layer(x, w, b):
+            if name == "dense":
+                return tg.ops.relu(tg.ops.linear(x, w, b))
+            return tg.ops.relu(tg.ops.conv2d(x, w, padding=1) + b)
+
+        x = tg.Tensor(data)
+        parameters = [[tg.Tensor(a, requires_grad=True) for a in pair] for pair in zip(weights, biases)]
+    else:
+        import torch
+        from torch.nn import functional
+
+        def layer(x, w, b):
+            if name == "dense":
+                return functional.relu(functional.linear(x, w, b))
+            return functional.relu(functional.conv2d(x, w, b, padding=1))
+
+        x = torch.tensor(data if name == "dense" else data.transpose(0, 3, 1, 2).copy())
+        order = (1, 0) if name == "dense" else (3, 2, 0, 1)
+        parameters = [
+            [torch.tensor(w.transpose(order).copy(), requires_grad=True), torch.tensor(b, requires_grad=True)]
+            for w, b in zip(weights, biases)
+        ]
+
+    def forward(h):
+        for w, b in parameters:
+            h = layer(h, w, b)
+        return h.sum()
+
+    def step():
+        forward(x).backward()
+        for w, b in parameters:
+            w.grad = b.grad = None
+
+    return step

@@ -1,0 +1,185 @@
+"""Module: something with parameters that maps an input to an output; and Sequential, a chain of them.
+
+A Tensor kept in a module is a parameter if it has requires_grad=True; if not, it is state that is saved and
+moved along but not trained. Nothing is registered: Tensors are looked for when somebody asks, in the
+attributes of the module and in the modules, lists, tuples and dicts there, in order of assignment.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy  # what is saved are host arrays
+
+from .. import backend
+from ..autodiff import Node, Output, Tensor
+
+ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
+
+
+class Module:
+    """Base class of layers and models: set attributes in `__init__`, compute in `forward`."""
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self).__name__} has no method forward")
+
+    def parameters(self) -> list[Tensor]:
+        """What is trained, in order of assignment; what is shared comes once."""
+        return [tensor for _, tensor in self.named_parameters()]
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """What is trained as pairs (dotted name, Tensor); what is shared has the first of its names."""
+        return [(name, tensor) for name, tensor in self._tensors() if tensor.requires_grad]
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        """Parameters and untrained state. A Tensor that was computed and kept is neither."""
+        return [
+            (name, tensor)
+            for name, tensor in _find(Tensor, self, set())
+            if type(tensor._source) not in (Node, Output)
+        ]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for tensor in self.parameters():
+            tensor.grad = None
+
+    def state_dict(self) -> dict[str, numpy.ndarray]:
+        """Dotted name -> a copy of the values on the host, for parameters and untrained state."""
+        return {name: tensor.numpy() for name, tensor in self._tensors()}
+
+    def load_state_dict(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """Take over the values of a `state_dict`, in the dtype and on the device that this module has.
+
+        Raises ValueError that names all that is missing, unknown or does not fit; nothing has changed
+        then."""
+        own = dict(self._tensors())
+        faults = [f"{name} is missing" for name in own if name not in state]
+        faults += [f"{name} is unknown" for name in state if name not in own]
+        faults += [
+            f"{name}: expected {_form(tensor)}, got {_form(state[name])}"
+            for name, tensor in own.items()
+            if name in state and not _holds(state[name], tensor.dtype, tensor.shape)
+        ]
+        if faults:
+            raise ValueError(f"load_state_dict: state: {'; '.join(faults)}")
+        for name, tensor in own.items():
+            tensor.data = state[name]
+
+    def astype(self, dtype) -> Module:
+        """Change this module to another floating dtype, in place, and return it.
+
+        What changes loses its gradient, and an optimizer of it must be made again. Raises TypeError for a
+        dtype that is not floating."""
+        dtype = numpy.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"astype: dtype: expected a floating one, got {dtype}")
+        for _, tensor in self._tensors():
+            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                _replace(tensor, tensor._data.astype(dtype))
+        return self
+
+    def to(self, device: str) -> Module:
+        """Move this module to another device, in place, and return it.
+
+        What moves loses its gradient, and an optimizer of it must be made again. Raises as
+        `backend.get_device`."""
+        backend.get_device(device)
+        for _, tensor in self._tensors():
+            if backend.device_of(tensor._data) != device:
+                _replace(tensor, tensor.to(device)._data)
+        return self
+
+    def __repr__(self) -> str:
+        """The architecture: how many numbers are trained, and the modules in this one by name."""
+        lines = [f"{type(self).__name__}: {sum(p.size for p in self.parameters()):,} parameters"]
+        for name, module in _find(Module, self, set()):
+            lines.append(textwrap.indent(f"{name}: {module!r}", "  "))
+        return "\n".join(lines)
+
+    def _expect(self, x, dtype, *sizes) -> None:
+        """Refuse an input x that has not this dtype and these sizes, a word standing for any size and a
+        leading `...` for any axes."""
+        if not _holds(x, dtype, sizes) or x.dtype != dtype:
+            sizes = ", ".join("..." if size is ... else str(size) for size in sizes)
+            raise self._refusal(x, f"{dtype}[{sizes}]")
+
+    def _refusal(self, x, expected: str) -> ValueError:
+        return ValueError(f"{self!r}: x: expected {expected}, got {_form(x)}")
+
+    def _expect_counts(self, **counts: int) -> None:
+        """Refuse sizes of a layer that are not whole numbers of at least 1."""
+        for name, count in counts.items():
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}: expected a whole number of at least 1, got {count!r}"
+                )
+
+
+class Sequential(Module):
+    """The layers one after another, each a Module or another function of one argument."""
+
+    def __init__(self, *layers: Callable):
+        for position, layer in enumerate(layers):
+            if not callable(layer):
+                raise TypeError(
+                    f"Sequential: layer {position}: expected a Module or a function, got {type(layer).__name__}"
+                )
+        self.layers = layers
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def _find(kind: type, holder, seen: set[int], path: str = "") -> Iterator[tuple[str, object]]:
+    """The pairs (dotted name, object) of one kind below a module, list, tuple or dict, each object once.
+    What is found is not looked into."""
+    for key, value in _contents(holder):
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, kind):
+            yield name, value
+        else:
+            yield from _find(kind, value, seen, name)
+
+
+def _contents(holder) -> Iterator[tuple[object, object]]:
+    """The pairs (name, value) of what a module, list, tuple or dict holds; nothing for anything else."""
+    if isinstance(holder, Module):
+        return iter(vars(holder).items())
+    if isinstance(holder, dict):
+        return iter(holder.items())
+    return enumerate(holder if isinstance(holder, (list, tuple)) else ())
+
+
+def _replace(tensor: Tensor, array) -> None:
+    """Give a Tensor without history another array, of another dtype or on another device."""
+    requires_grad = tensor.requires_grad
+    tensor._data, tensor.grad = array, None
+    tensor.requires_grad = requires_grad  # the engine looks at the array here
+
+
+def _holds(array, dtype, sizes: tuple) -> bool:
+    """Whether this is an array of the same kind of numbers and of these sizes, written as for `_expect`."""
+    shape = getattr(array, "shape", None)
+    if shape is None or array.dtype.kind != dtype.kind:
+        return False
+    if sizes[:1] == (...,):
+        sizes = sizes[1:]
+        shape = shape[max(len(shape) - len(sizes), 0) :]
+    return len(shape) == len(sizes) and all(
+        isinstance(size, str) or size == got for size, got in zip(sizes, shape)
+    )
+
+
+def _form(x) -> str:
+    """The dtype and shape of an array, for a message; the type of anything else."""
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else type(x).__name__
