@@ -14,11 +14,19 @@ import numpy
 import tinygen as tg
 
 
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
+def _whole_number(least: int):
+    """The type of a flag: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+        return int(text)
+
+    return parse
+
+
+positive_int = _whole_number(1)
+natural = _whole_number(0)
 
 
 class Demo:
@@ -33,7 +41,7 @@ class Demo:
         self.add_by_data("--epochs", type=positive_int, what="passes over the training set")
         self.add_by_data("--batch-size", type=positive_int, what="examples in a step")
         self.add("--device", choices=["cpu", "cuda"], default="cpu", what="where to compute")
-        self.add("--seed", type=int, default=0, what="of initial weights, order and noise")
+        self.add("--seed", type=natural, default=0, what="of initial weights, order and noise")
         self.add("--out", type=Path, default=Path("runs") / name, what="folder for pictures and figures")
 
     def add(self, flag: str, *, what: str, **kwargs) -> None:
@@ -54,8 +62,6 @@ class Demo:
         for name, value in self._defaults[self.flags.data].items():
             if getattr(self.flags, name) is None:
                 setattr(self.flags, name, value)
-        if self.flags.seed < 0:
-            self.parser.error(f"argument --seed: expected at least 0, got {self.flags.seed}")
         try:
             tg.set_device(self.flags.device)
             tg.seed(self.flags.seed)

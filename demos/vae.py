@@ -1,8 +1,8 @@
 """Train a variational autoencoder on images, and look at what it has learned.
 
-With no flags it learns the bundled 8x8 digits in a minute or so. It prints the ELBO and the importance-weighted
-bound on held-out images, in nats, and writes pictures: samples, reconstructions, a walk through the latent
-plane, and the curves of both terms of the ELBO.
+With no flags it learns the bundled 8x8 digits in a minute or so. It prints the ELBO and the
+importance-weighted bound on held-out images, in nats, and writes pictures: samples, reconstructions, a walk
+through the latent plane, and the curves of both terms of the ELBO.
 """
 
 import math

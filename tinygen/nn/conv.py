@@ -1,4 +1,4 @@
-"""Convolutional layers. Images are (N, H, W, C), channels last."""
+"""Convolutional layers, with square kernels. Images are (N, H, W, C), channels last."""
 
 from __future__ import annotations
 
@@ -12,3 +12,87 @@ from .init import glorot_uniform
 from .module import Module
 
 ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
+
+
+class Conv2d(Module):
+    """Convolution: x (N, H, W, inputs) to y (N, OH, OW, outputs), OH = ⌊(H + 2 padding − size) / stride⌋ + 1.
+
+    weight: (size, size, inputs, outputs), started by `init`. bias: (outputs,), started at 0.
+
+    Raises ValueError for an x of another dtype or number of channels, or smaller than the kernel."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        padding: int = 0,
+        init: Callable = glorot_uniform,
+    ):
+        self._expect_counts(inputs=inputs, outputs=outputs, size=size, stride=stride)
+        self._expect_counts(least=0, padding=padding)
+        self.inputs, self.outputs, self.size = inputs, outputs, size
+        self.stride, self.padding = stride, padding
+        self.weight = Tensor(init((size, size, inputs, outputs)), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
+
+    def forward(self, x):
+        self._expect(x, self.weight.dtype, "N", "H", "W", self.inputs)
+        if min(x.shape[1:3]) + 2 * self.padding < self.size:
+            raise self._refusal(x, f"height and width of at least {self.size - 2 * self.padding}")
+        return conv2d(x, self.weight, self.stride, self.padding) + self.bias
+
+    def __repr__(self) -> str:
+        return (
+            f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, padding={self.padding})"
+        )
+
+
+class ConvTranspose2d(Module):
+    """Transposed convolution, Conv2d from its output's sizes back to its input's: x (N, H, W, inputs) to
+    y (N, OH, OW, outputs), OH = (H − 1) stride − 2 padding + size + output_padding.
+
+    output_padding: less than stride; tells apart the sizes OH from which Conv2d comes to the same H.
+    weight: (size, size, outputs, inputs), as of that Conv2d, started by `init`. bias: (outputs,), started at
+        0.
+
+    Raises ValueError for an x of another dtype or number of channels, or one that leaves no image."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        init: Callable = glorot_uniform,
+    ):
+        self._expect_counts(inputs=inputs, outputs=outputs, size=size, stride=stride)
+        self._expect_counts(least=0, padding=padding, output_padding=output_padding)
+        if output_padding >= stride:
+            raise ValueError(
+                f"ConvTranspose2d: output_padding: expected less than stride {stride}, got {output_padding}"
+            )
+        self.inputs, self.outputs, self.size = inputs, outputs, size
+        self.stride, self.padding, self.output_padding = stride, padding, output_padding
+        # Drawn from inputs to outputs, as an initializer expects it, and kept the other way round.
+        weight = init((size, size, inputs, outputs)).swapaxes(2, 3)
+        self.weight = Tensor(numpy.ascontiguousarray(weight), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
+
+    def forward(self, x):
+        self._expect(x, self.weight.dtype, "N", "H", "W", self.inputs)
+        cut = 2 * self.padding - self.size - self.output_padding
+        least = max(1, 2 + cut // self.stride)  # (least − 1) stride > cut: one pixel or more is left
+        if min(x.shape[1:3]) < least:
+            raise self._refusal(x, f"height and width of at least {least}")
+        y = conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding)
+        return y + self.bias
+
+    def __repr__(self) -> str:
+        return (
+            f"ConvTranspose2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, "
+            f"padding={self.padding}, output_padding={self.output_padding})"
+        )

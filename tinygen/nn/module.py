@@ -111,12 +111,12 @@ class Module:
     def _refusal(self, x, expected: str) -> ValueError:
         return ValueError(f"{self!r}: x: expected {expected}, got {_form(x)}")
 
-    def _expect_counts(self, **counts: int) -> None:
-        """Refuse sizes of a layer that are not whole numbers of at least 1."""
+    def _expect_counts(self, least: int = 1, **counts: int) -> None:
+        """Refuse sizes of a layer that are not whole numbers of at least `least`."""
         for name, count in counts.items():
-            if not isinstance(count, int) or count < 1:
+            if not isinstance(count, int) or count < least:
                 raise ValueError(
-                    f"{type(self).__name__}: {name}: expected a whole number of at least 1, got {count!r}"
+                    f"{type(self).__name__}: {name}: expected a whole number of at least {least}, got {count!r}"
                 )
 
 

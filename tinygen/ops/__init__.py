@@ -1,6 +1,14 @@
 """The operations, under NumPy's names, on Tensors or raw arrays; and Tensor's operators and methods."""
 
 from ..autodiff import Tensor
+from .convolution import (
+    average_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    max_pool2d,
+    upsample_nearest2d,
+)
 from .elementwise import (
     absolute,
     add,

@@ -33,7 +33,7 @@ from .shaping import broadcast_to, reshape
 ENGINE_FRAME = True  # calls from here are told as calls of whoever called
 
 
-# The three primitives: stride (sh, sw), padding ((top, bottom), (left, right)), dilation (dh, dw) ------------
+# The three primitives, with stride (sh, sw), padding ((top, bottom), (left, right)), dilation (dh, dw) ----
 
 
 @primitive(domain="convolution")
@@ -65,9 +65,7 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     # those that a kernel reaches beyond it, and are negative where none of y's edge touches the image.
     first = (top // stride[0], left // stride[1])
     last = (-(-(top + size[0]) // stride[0]), -(-(left + size[1]) // stride[1]))
-    around = tuple(
-        (reach[a] * (kernel.shape[a] - 1) - first[a], last[a] - y.shape[1 + a]) for a in (0, 1)
-    )
+    around = tuple((reach[a] * (kernel.shape[a] - 1) - first[a], last[a] - y.shape[1 + a]) for a in (0, 1))
     y, around = _cropped(y, around)
     if stride == (1, 1):
         return _conv2d(y, kernel, stride=stride, padding=around, dilation=reach)
@@ -112,9 +110,7 @@ _conv2d.vjp(
 )
 _conv_transpose2d.vjp(
     "y",
-    lambda g, w, stride, padding, dilation: _conv2d(
-        g, w, stride=stride, padding=padding, dilation=dilation
-    ),
+    lambda g, w, stride, padding, dilation: _conv2d(g, w, stride=stride, padding=padding, dilation=dilation),
     formula="ȳ = w x̄, convolution",
 )
 _conv_transpose2d.vjp(
@@ -133,9 +129,7 @@ _conv2d_kernel.vjp(
 )
 _conv2d_kernel.vjp(
     "y",
-    lambda g, x, stride, padding, dilation: _conv2d(
-        x, g, stride=stride, padding=padding, dilation=dilation
-    ),
+    lambda g, x, stride, padding, dilation: _conv2d(x, g, stride=stride, padding=padding, dilation=dilation),
     formula="ȳ = w̄ x, convolution",
 )
 
@@ -277,7 +271,7 @@ def _block_kernel(w, stride, dilation):
 
 def _unfold_blocks(blocks, stride, corner, out) -> None:
     """Put blocks (n, A, B, sh·sw·C) of pixels side by side; `corner` is out's first pixel in that image."""
-    (sh, sw), (h, w) = stride, out.shape[1:3]
+    sh, sw = stride
     blocks = blocks.reshape(*blocks.shape[:3], sh, sw, out.shape[3])
     for r in range(sh):
         for t in range(sw):
@@ -307,7 +301,7 @@ def _windows(x, *, kernel, stride):
 
 @primitive(domain="windows")
 def _overlap_windows(y, *, size, stride):
-    """x[n, i·s + p, j·s + q] = Σ y[n,i,j,p,q], over all windows that hold the pixel: `_windows` transposed."""
+    """x[n, i·s + p, j·s + q] = Σ y[n,i,j,p,q] over all windows that hold the pixel; _windows transposed."""
     n, oh, ow, kh, kw, c = y.shape
     x = xp.zeros((n, *size, c), y.dtype)
     for p in range(kh):

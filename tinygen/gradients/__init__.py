@@ -1,0 +1,14 @@
+"""The gradient laboratory: checks of gradients of any order, and hypothesis strategies to check them over.
+
+`strategies` is imported when it is first asked for, since it needs hypothesis.
+"""
+
+from importlib import import_module
+
+from .check import GradientError, check_gradients
+
+
+def __getattr__(name: str):
+    if name == "strategies":
+        return import_module(f"{__name__}.strategies")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,195 @@
+"""Optimizers: they move parameters θ against the gradient g of a loss, at steps t = 1, 2, ...
+
+All parameters of an optimizer live in one flat array, of which each parameter becomes a view, so that a step is
+a few operations in place on the whole. The factor (1 − β) of a moving average m ← β m + (1 − β) g is left out
+of what is stored, m / (1 − β), and put into the step size instead: one operation less for each average.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from . import backend
+from .autodiff import Leaf, Tensor, note_change
+from .backend import xp
+
+
+class Optimizer:
+    """What optimizers share: the flat arrays, and gathering the gradients into one of them.
+
+    params: the Tensors to move, as from `Module.parameters`: leaves with requires_grad=True, each once, of one
+        dtype, on the current device (else TypeError or ValueError, and nothing has changed).
+    lr: the learning rate, a positive number (else ValueError)."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float):
+        _require(0 < lr < math.inf, "lr", "a positive number", lr)
+        self.lr = float(lr)
+        self.params = _checked(params)
+        self._flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
+        self._views = self._cut(self._flat)
+        self._gradient = xp.zeros_like(self._flat)
+        self._gradient_views = self._cut(self._gradient)
+        for p, view in zip(self.params, self._views):
+            p._data = view
+
+    def _cut(self, flat) -> list:
+        """The views of a flat array that belong to the parameters, in their shapes."""
+        views, start = [], 0
+        for p in self.params:
+            views.append(flat[start : start + p.size].reshape(p.shape))
+            start += p.size
+        return views
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.params:
+            p.grad = None
+
+    def step(self) -> None:
+        """Move the parameters by their `.grad`, in place; where that is None it counts as zero.
+
+        Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
+        optimizer was made, and ValueError for a gradient of another shape; nothing has changed then."""
+        self._gather()
+        self._update(self._flat, self._gradient)
+        note_change(self._flat)
+
+    def _gather(self) -> None:
+        """Copy the gradients into the flat array for them."""
+        step = f"{type(self).__name__}.step"
+        if all(p.grad is None for p in self.params):
+            raise RuntimeError(f"{step}: no parameter has a gradient: run backward on a loss first")
+        for position, (p, view) in enumerate(zip(self.params, self._views)):
+            if p._data is not view:
+                raise RuntimeError(
+                    f"{step}: {_label(position, p)} was given another array (by to, astype or another "
+                    "optimizer) since this optimizer was made; make this one again"
+                )
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise ValueError(f"{step}: the gradient of {_label(position, p)} has shape {p.grad.shape}")
+        for p, view in zip(self.params, self._gradient_views):
+            view[...] = 0 if p.grad is None else p.grad.data
+
+    def _update(self, theta, g) -> None:
+        """Move the flat array theta by the flat gradient g, whose memory may be used for other things."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum μ:
+
+        b ← μ b + g,   θ ← θ − lr b.
+
+    This is PyTorch's form. As published (I. Sutskever, J. Martens, G. Dahl and G. Hinton, On the importance of
+    initialization and momentum in deep learning, 2013, eq. 1 and 2) the learning rate is inside the average,
+    v ← μ v − lr g and θ ← θ + v, which is the same as long as it is constant."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.0):
+        _require(0 <= momentum < 1, "momentum", "0 <= momentum < 1", momentum)
+        super().__init__(params, lr)
+        self.momentum = float(momentum)
+        self._b = xp.zeros_like(self._flat)
+
+    def _update(self, theta, g) -> None:
+        b = self._b
+        b *= self.momentum
+        b += g
+        theta -= xp.multiply(b, self.lr, out=g)
+
+
+class RMSProp(Optimizer):
+    """The gradient divided by a running root of its mean square:
+
+        v ← α v + (1 − α) g²,   θ ← θ − lr g / (√v + ε).
+
+    T. Tieleman and G. Hinton, Lecture 6.5: rmsprop, COURSERA: Neural Networks for Machine Learning, 2012, has
+    α = 0.9 and no ε. The defaults, and ε outside the root, are PyTorch's."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
+        _require(0 <= alpha < 1, "alpha", "0 <= alpha < 1", alpha)
+        _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
+        super().__init__(params, lr)
+        self.alpha, self.eps = float(alpha), float(eps)
+        self._v = xp.zeros_like(self._flat)  # v / (1 − α)
+        self._scratch = xp.empty_like(self._flat)
+
+    def _update(self, theta, g) -> None:
+        v, scale = self._v, math.sqrt(1 - self.alpha)
+        v *= self.alpha
+        v += xp.multiply(g, g, out=self._scratch)
+        root = xp.sqrt(v, out=self._scratch)
+        root += self.eps / scale
+        g /= root
+        g *= self.lr / scale
+        theta -= g
+
+
+class Adam(Optimizer):
+    """Moving averages of the gradient and of its square, both corrected for having started at zero:
+
+        m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²,
+        m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ),   θ ← θ − lr m̂ / (√v̂ + ε).
+
+    D. P. Kingma and J. Ba, Adam: A Method for Stochastic Optimization, 2015, Algorithm 1, with its defaults.
+    PyTorch does the same; the ε̂ of the paper's section 2, which is not corrected, is in neither."""
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        beta1, beta2 = betas
+        _require(0 <= beta1 < 1 and 0 <= beta2 < 1, "betas", "two numbers, 0 <= beta < 1", betas)
+        _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
+        super().__init__(params, lr)
+        self.betas, self.eps = (float(beta1), float(beta2)), float(eps)
+        self._t = 0
+        self._m = xp.zeros_like(self._flat)  # m / (1 − β₁)
+        self._v = xp.zeros_like(self._flat)  # v / (1 − β₂)
+
+    def _update(self, theta, g) -> None:
+        (beta1, beta2), m, v = self.betas, self._m, self._v
+        self._t += 1
+        m *= beta1
+        m += g
+        v *= beta2
+        g *= g
+        v += g
+        # What turns the stored averages into m̂ and √v̂.
+        to_m_hat = (1 - beta1) / (1 - beta1**self._t)
+        to_root_v_hat = math.sqrt((1 - beta2) / (1 - beta2**self._t))
+        root = xp.sqrt(v, out=g)
+        root += self.eps / to_root_v_hat
+        move = xp.divide(m, root, out=g)
+        move *= self.lr * to_m_hat / to_root_v_hat
+        theta -= move
+
+
+def _require(holds: bool, name: str, expected: str, got) -> None:
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def _checked(params: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list, if an optimizer can hold them."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(f"params: expected Tensors, as from parameters(), got one {type(params).__name__}")
+    params = list(params)
+    _require(params, "params", "at least one Tensor", params)
+    device = backend.current_device().name
+    for position, p in enumerate(params):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"params: expected Tensors, got {type(p).__name__} as number {position}")
+        label = f"params: {_label(position, p)}"
+        _require(type(p._source) is Leaf, label, "a leaf with requires_grad=True", "none")
+        _require(p.dtype == params[0].dtype, label, f"{params[0].dtype}, as the first", str(p.dtype))
+        ...
+    return params
+
+
+def _label(position: int, p: Tensor) -> str:
+    name = f" {p.name!r}" if p.name else ""
+    return f"parameter number {position}{name}, of shape {p.shape},"
