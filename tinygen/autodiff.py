@@ -27,13 +27,15 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from heapq import heappop, heappush
 from operator import attrgetter, itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import backend
 from .backend import xp
 
-# Frames of modules with this name are not where a user called: see `record`.
-ENGINE_FRAME = True
+# Calls from these files are told as calls of whoever called them: a user wants to see the line in the model.
+_HERE = Path(__file__).parent
+_OWN_FILES = {__file__, *(str(path) for folder in ("ops", "nn") for path in (_HERE / folder).glob("*.py"))}
 
 # One clock for everything: a node and a change of an array in place each take a tick. A node whose
 # tick is older than the change of an array that its rules need must not be used any more.
@@ -539,7 +541,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
     if forward is None:
         return lambda function: primitive(function, broadcasts=broadcasts, domain=domain)
     self = Primitive(forward, broadcasts, domain)
-    plans, new = self.plans, Tensor.__new__
+    plans, new, own_files = self.plans, Tensor.__new__, _OWN_FILES
 
     def record(*args, **static):
         # Every operation of every model passes here: it is written for speed.
@@ -571,14 +573,16 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         if self.extended:
             raw = self.extend(raw, static)
         frame = sys._getframe(1)
-        while "ENGINE_FRAME" in frame.f_globals:
+        code = frame.f_code
+        while code.co_filename in own_files:
             frame = frame.f_back
+            code = frame.f_code
         node = Node()
         node.plan = plan = plans.get(tracked) or self.plan(sources, tracked)
         node.sources = sources
         node.kept = plan.keep(raw)
         node.static = static
-        node.code = frame.f_code
+        node.code = code
         node.instruction = frame.f_lasti
         node.tick = next(_clock)
         if several:

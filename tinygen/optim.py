@@ -63,11 +63,13 @@ class Optimizer:
         for position, (p, view) in enumerate(zip(self.params, self._views)):
             if p._data is not view:
                 raise RuntimeError(
-                    f"{step}: {_label(position, p)} was given another array (by to, astype or another "
-                    "optimizer) since this optimizer was made; make this one again"
+                    f"{step}: parameter {_label(position, p)}, was given another array (by to, astype or another "
+                    "optimizer) since this optimizer was made: make this one again"
                 )
             if p.grad is not None and p.grad.shape != p.shape:
-                raise ValueError(f"{step}: the gradient of {_label(position, p)} has shape {p.grad.shape}")
+                raise ValueError(
+                    f"{step}: parameter {_label(position, p)}, has a gradient of shape {p.grad.shape}"
+                )
         for p, view in zip(self.params, self._gradient_views):
             view[...] = 0 if p.grad is None else p.grad.data
 
@@ -170,26 +172,28 @@ class Adam(Optimizer):
 
 def _require(holds: bool, name: str, expected: str, got) -> None:
     if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+        raise ValueError(f"{name}: expected {expected}, got {got}")
 
 
 def _checked(params: Iterable[Tensor]) -> list[Tensor]:
     """The parameters as a list, if an optimizer can hold them."""
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        raise TypeError(f"params: expected Tensors, as from parameters(), got one {type(params).__name__}")
+        raise TypeError(f"params: expected a list of Tensors, got {type(params).__name__}")
     params = list(params)
-    _require(params, "params", "at least one Tensor", params)
-    device = backend.current_device().name
+    _require(len(params) > 0, "params", "at least one Tensor", params)
+    device, seen = backend.current_device().name, set()
     for position, p in enumerate(params):
         if not isinstance(p, Tensor):
             raise TypeError(f"params: expected Tensors, got {type(p).__name__} as number {position}")
-        label = f"params: {_label(position, p)}"
-        _require(type(p._source) is Leaf, label, "a leaf with requires_grad=True", "none")
-        _require(p.dtype == params[0].dtype, label, f"{params[0].dtype}, as the first", str(p.dtype))
-        ...
+        name = f"params: {_label(position, p)}"
+        kind = "a computed Tensor" if p.requires_grad else "requires_grad=False"
+        _require(type(p._source) is Leaf, name, "a leaf with requires_grad=True", kind)
+        _require(p.dtype == params[0].dtype, name, f"the first one's dtype, {params[0].dtype}", p.dtype)
+        _require(backend.device_of(p.data) == device, name, f"device {device!r}", backend.device_of(p.data))
+        _require(id(p) not in seen, name, "each Tensor once, also a shared one", "this one again")
+        seen.add(id(p))
     return params
 
 
 def _label(position: int, p: Tensor) -> str:
-    name = f" {p.name!r}" if p.name else ""
-    return f"parameter number {position}{name}, of shape {p.shape},"
+    return f"number {position}, of shape {p.shape}" + (f", named {p.name!r}" if p.name else "")

@@ -44,9 +44,7 @@ class Conv2d(Module):
         return conv2d(x, self.weight, self.stride, self.padding) + self.bias
 
     def __repr__(self) -> str:
-        return (
-            f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, padding={self.padding})"
-        )
+        return f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, padding={self.padding})"
 
 
 class ConvTranspose2d(Module):

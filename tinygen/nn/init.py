@@ -38,7 +38,7 @@ def glorot_uniform(shape: tuple[int, ...]) -> numpy.ndarray:
     their size (X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
     networks, 2010, eq. 16)."""
     bound = math.sqrt(6 / sum(_fans(shape)))
-    return ((2 * bound) * _generator().random(shape, dtype="float32") - bound)
+    return (2 * bound) * _generator().random(shape, dtype="float32") - bound
 
 
 def he_normal(shape: tuple[int, ...]) -> numpy.ndarray:

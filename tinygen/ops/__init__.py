@@ -81,8 +81,6 @@ from .shaping import (
     unstack,
 )
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
 
 def _from_either(sizes: tuple):
     """The one tuple of t.reshape((2, 3)), or that of t.reshape(2, 3)."""

@@ -13,8 +13,6 @@ from __future__ import annotations
 from ..autodiff import Tensor, primitive
 from ..backend import xp
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
 NONZERO = "nonzero"
 POSITIVE = "positive"
 REAL = "real"

@@ -10,8 +10,6 @@ from ..backend import xp
 from .elementwise import raw
 from .shaping import expand_dims, reshape, squeeze
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
 
 def _t(x):
     """The matrices in x's last two axes, transposed."""

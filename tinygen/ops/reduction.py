@@ -13,8 +13,6 @@ from ..backend import xp
 from .elementwise import exp, raw, where
 from .shaping import broadcast_to, concatenate, flip, reshape, take_along_axis
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
 
 def _axes(axis, ndim: int) -> tuple[int, ...]:
     """The reduced axes as non-negative numbers."""

@@ -12,9 +12,6 @@ from ..autodiff import Tensor, primitive
 from ..backend import xp
 from .elementwise import raw
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
-
 # The same elements in another shape or order ------------------------------------------------------
 
 
