@@ -74,7 +74,7 @@ def observer(likelihood, levels):
 def held_out(bound, images, observe, rng, batch):
     """The mean over images of a bound on log p(x), in nats: bound(x, rng) gives it for each of a batch."""
     starts = range(0, len(images), batch)
-    values = [to_host(bound(observe(images[start : start + batch], rng), rng).data) for start in starts]
+    values = [bound(observe(images[start : start + batch], rng), rng).numpy() for start in starts]
     return float(np.concatenate(values).mean())
 
 
@@ -82,25 +82,24 @@ def held_out(bound, images, observe, rng, batch):
 def draw_pictures(demo, vae, images, observe, rng):
     """samples.png, reconstructions.png and latent_walk.png."""
     means = vae.decode(rng.normal((100, vae.latents))).mean
-    plots.save_images(
-        demo.path("samples.png"), to_host(means), title="Samples: the mean of p(x|z), z ~ N(0, I)"
-    )
+    title = "Samples: the mean of p(x|z), z ~ N(0, I)"
+    plots.save_images(demo.path("samples.png"), means.numpy(), title=title)
 
     x = observe(images[:40], rng)
-    pairs = np.stack([to_host(x), to_host(vae.decode(vae.encode(x).mean).mean)], axis=1)
+    pairs = np.stack([to_host(x), vae.decode(vae.encode(x).mean).mean.numpy()], axis=1)
     rows = pairs.reshape(4, 10, 2, *x.shape[1:]).swapaxes(1, 2).reshape(-1, *x.shape[1:])
     plots.save_images(
         demo.path("reconstructions.png"), rows, 10, title="Test images, and below each its reconstruction"
     )
 
     q = vae.encode(observe(images[:1000], rng))
-    used = np.argsort(-to_host(q.mean).var(axis=0))[:2]  # where codes differ most from image to image
+    used = np.argsort(-q.mean.numpy().var(axis=0))[:2]  # where codes differ most from image to image
     quantiles = [NormalDist().inv_cdf((k + 0.5) / 16) for k in range(16)]
     codes = np.zeros((256, vae.latents), "float32")
     codes[:, used] = [(across, down) for down in quantiles for across in quantiles]
     walk = vae.decode(xp.asarray(codes)).mean
     title = f"A walk through the plane of z{used[0] + 1} and z{used[1] + 1}, at even quantiles of the prior"
-    plots.save_images(demo.path("latent_walk.png"), to_host(walk), 16, title=title)
+    plots.save_images(demo.path("latent_walk.png"), walk.numpy(), 16, title=title)
 
 
 def main():

@@ -1,9 +1,9 @@
 """Probability distributions of independent elements: log-densities, samples, divergences.
 
-Parameters are Tensors or raw arrays of one shape and floating dtype, or scalars (numbers too) that hold for all
-elements. They range over all real numbers, a logarithm or a logit standing for what is positive or is a
-probability, so a network can give them. Results are elementwise, in the parameters' shape, and Tensors where a
-parameter or x is one; models sum over the axes of an example. Nothing but scalars broadcasts.
+Parameters are Tensors or raw arrays of one shape and floating dtype, or scalars, numbers too, that hold for
+all elements. They range over all real numbers, so that a network can give them: a logarithm stands for what
+is positive, a logit for a probability. Results are elementwise, in the shape of the parameters, and Tensors
+where a parameter or x is one; models sum over the axes of an example. Nothing but scalars broadcasts.
 
 Log-densities, entropies and divergences are in nats.
 """
@@ -84,13 +84,7 @@ class Bernoulli:
         """log P(x) = x l − log(1 + eˡ) of x in {0, 1}, in the parameter's shape and dtype.
 
         Raises TypeError or ValueError for another x. Values are looked at on the CPU only."""
-        x = _values(
-            "Bernoulli.log_prob",
-            x,
-            self.logits,
-            lambda x: (x == 0) | (x == 1),
-            "zeros and ones, as binarized",
-        )
+        x = _values("Bernoulli.log_prob", x, self.logits, _is_binary, "zeros and ones")
         shape = self.logits.shape or x.shape
         return ops.bernoulli_log_likelihood(_spread(self.logits, shape), _spread(x, shape))
 
@@ -100,10 +94,8 @@ class Bernoulli:
 
     def entropy(self):
         """−E log P(x) = −σ(l) log σ(l) − σ(−l) log σ(−l)."""
-        logits = self.logits
-        return -(
-            ops.sigmoid(logits) * ops.log_sigmoid(logits) + ops.sigmoid(-logits) * ops.log_sigmoid(-logits)
-        )
+        one, zero = self.logits, -self.logits
+        return -(ops.sigmoid(one) * ops.log_sigmoid(one) + ops.sigmoid(zero) * ops.log_sigmoid(zero))
 
 
 # Divergences --------------------------------------------------------------------------------------
@@ -179,10 +171,8 @@ def _values(method: str, x, parameter, inside: Callable, expected: str):
     _require_shape(name, x, parameter)
     _require_dtype(name, x, parameter if parameter.shape else x)
     # On a GPU, looking at values would hold up every training step.
-    if backend.current_device().name == "cpu":
-        outside = ~inside(ops.raw(x))
-        if outside.any():
-            raise ValueError(f"{name}: expected {expected}, got {ops.raw(x)[outside][0]}")
+    if backend.current_device().name == "cpu" and not inside(ops.raw(x)).all():
+        raise ValueError(f"{name}: expected {expected}, got {ops.raw(x)[~inside(ops.raw(x))][0]}")
     return x
 
 
@@ -195,6 +185,10 @@ def _require_dtype(name: str, x, like) -> None:
     if x.dtype != like.dtype or x.dtype.kind != "f":
         expected = like.dtype if like.dtype.kind == "f" else "a floating dtype"
         raise TypeError(f"{name}: expected {expected}, got {x.dtype}")
+
+
+def _is_binary(x):
+    return (x == 0) | (x == 1)
 
 
 def _spread(x, shape: tuple[int, ...]):

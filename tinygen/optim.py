@@ -1,8 +1,8 @@
 """Optimizers: they move parameters θ against the gradient g of a loss, at steps t = 1, 2, ...
 
-All parameters of an optimizer live in one flat array, of which each parameter becomes a view, so that a step is
-a few operations in place on the whole. The factor (1 − β) of a moving average m ← β m + (1 − β) g is left out
-of what is stored, m / (1 − β), and put into the step size instead: one operation less for each average.
+All parameters of an optimizer live in one flat array, of which each parameter becomes a view, so that a step
+is a few operations in place on the whole. The factor (1 − β) of a moving average m ← β m + (1 − β) g is left
+out of what is stored, m / (1 − β), and put into the step size instead: one operation less for each average.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .backend import xp
 class Optimizer:
     """What optimizers share: the flat arrays, and gathering the gradients into one of them.
 
-    params: the Tensors to move, as from `Module.parameters`: leaves with requires_grad=True, each once, of one
-        dtype, on the current device (else TypeError or ValueError, and nothing has changed).
+    params: the Tensors to move, as from `Module.parameters`: leaves with requires_grad=True, each once, of
+        one dtype, on the current device (else TypeError or ValueError, and nothing has changed).
     lr: the learning rate, a positive number (else ValueError)."""
 
     def __init__(self, params: Iterable[Tensor], lr: float):
@@ -51,27 +51,25 @@ class Optimizer:
 
         Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
         optimizer was made, and ValueError for a gradient of another shape; nothing has changed then."""
-        self._gather()
+        self._check()
+        for p, view in zip(self.params, self._gradient_views):
+            view[...] = 0 if p.grad is None else p.grad.data
         self._update(self._flat, self._gradient)
         note_change(self._flat)
 
-    def _gather(self) -> None:
-        """Copy the gradients into the flat array for them."""
+    def _check(self) -> None:
+        """Refuse a step that cannot be made."""
         step = f"{type(self).__name__}.step"
         if all(p.grad is None for p in self.params):
-            raise RuntimeError(f"{step}: no parameter has a gradient: run backward on a loss first")
+            raise RuntimeError(f"{step}: no parameter has a gradient; run backward on a loss first")
         for position, (p, view) in enumerate(zip(self.params, self._views)):
             if p._data is not view:
                 raise RuntimeError(
-                    f"{step}: parameter {_label(position, p)}, was given another array (by to, astype or another "
-                    "optimizer) since this optimizer was made: make this one again"
+                    f"{step}: {_label(position, p)} was given another array (by to, astype or another "
+                    "optimizer) since this optimizer was made; make this one again"
                 )
             if p.grad is not None and p.grad.shape != p.shape:
-                raise ValueError(
-                    f"{step}: parameter {_label(position, p)}, has a gradient of shape {p.grad.shape}"
-                )
-        for p, view in zip(self.params, self._gradient_views):
-            view[...] = 0 if p.grad is None else p.grad.data
+                raise ValueError(f"{step}: {_label(position, p)} has a gradient of shape {p.grad.shape}")
 
     def _update(self, theta, g) -> None:
         """Move the flat array theta by the flat gradient g, whose memory may be used for other things."""
@@ -83,9 +81,9 @@ class SGD(Optimizer):
 
         b ← μ b + g,   θ ← θ − lr b.
 
-    This is PyTorch's form. As published (I. Sutskever, J. Martens, G. Dahl and G. Hinton, On the importance of
-    initialization and momentum in deep learning, 2013, eq. 1 and 2) the learning rate is inside the average,
-    v ← μ v − lr g and θ ← θ + v, which is the same as long as it is constant."""
+    This is PyTorch's form. As published (I. Sutskever, J. Martens, G. Dahl and G. Hinton, On the importance
+    of initialization and momentum in deep learning, 2013, eq. 1 and 2) the learning rate is inside the
+    average, v ← μ v − lr g and θ ← θ + v, which is the same as long as it is constant."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.0):
         _require(0 <= momentum < 1, "momentum", "0 <= momentum < 1", momentum)
@@ -105,8 +103,8 @@ class RMSProp(Optimizer):
 
         v ← α v + (1 − α) g²,   θ ← θ − lr g / (√v + ε).
 
-    T. Tieleman and G. Hinton, Lecture 6.5: rmsprop, COURSERA: Neural Networks for Machine Learning, 2012, has
-    α = 0.9 and no ε. The defaults, and ε outside the root, are PyTorch's."""
+    T. Tieleman and G. Hinton, Lecture 6.5: rmsprop, COURSERA: Neural Networks for Machine Learning, 2012,
+    have α = 0.9 and no ε. The defaults, and ε outside the root, are PyTorch's."""
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
         _require(0 <= alpha < 1, "alpha", "0 <= alpha < 1", alpha)
@@ -117,13 +115,14 @@ class RMSProp(Optimizer):
         self._scratch = xp.empty_like(self._flat)
 
     def _update(self, theta, g) -> None:
-        v, scale = self._v, math.sqrt(1 - self.alpha)
+        v, scratch = self._v, self._scratch
         v *= self.alpha
-        v += xp.multiply(g, g, out=self._scratch)
-        root = xp.sqrt(v, out=self._scratch)
-        root += self.eps / scale
+        v += xp.multiply(g, g, out=scratch)
+        to_root_v = math.sqrt(1 - self.alpha)  # what turns the root of the stored average into √v
+        root = xp.sqrt(v, out=scratch)
+        root += self.eps / to_root_v
         g /= root
-        g *= self.lr / scale
+        g *= self.lr / to_root_v
         theta -= g
 
 
@@ -134,7 +133,8 @@ class Adam(Optimizer):
         m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ),   θ ← θ − lr m̂ / (√v̂ + ε).
 
     D. P. Kingma and J. Ba, Adam: A Method for Stochastic Optimization, 2015, Algorithm 1, with its defaults.
-    PyTorch does the same; the ε̂ of the paper's section 2, which is not corrected, is in neither."""
+    PyTorch does the same; the other ε of the paper's section 2, next to a root that is not corrected, is in
+    neither."""
 
     def __init__(
         self,
@@ -181,19 +181,21 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         raise TypeError(f"params: expected a list of Tensors, got {type(params).__name__}")
     params = list(params)
     _require(len(params) > 0, "params", "at least one Tensor", params)
-    device, seen = backend.current_device().name, set()
+    current, seen = backend.current_device().name, set()
     for position, p in enumerate(params):
         if not isinstance(p, Tensor):
             raise TypeError(f"params: expected Tensors, got {type(p).__name__} as number {position}")
         name = f"params: {_label(position, p)}"
         kind = "a computed Tensor" if p.requires_grad else "requires_grad=False"
         _require(type(p._source) is Leaf, name, "a leaf with requires_grad=True", kind)
-        _require(p.dtype == params[0].dtype, name, f"the first one's dtype, {params[0].dtype}", p.dtype)
-        _require(backend.device_of(p.data) == device, name, f"device {device!r}", backend.device_of(p.data))
-        _require(id(p) not in seen, name, "each Tensor once, also a shared one", "this one again")
+        _require(p.dtype == params[0].dtype, name, f"{params[0].dtype}, as number 0 has", p.dtype)
+        device = backend.device_of(p.data)
+        _require(device == current, name, f"the current device, {current!r}", repr(device))
+        _require(id(p) not in seen, name, "each Tensor once", "it again")
         seen.add(id(p))
     return params
 
 
 def _label(position: int, p: Tensor) -> str:
-    return f"number {position}, of shape {p.shape}" + (f", named {p.name!r}" if p.name else "")
+    """A parameter in words."""
+    return f"parameter {position}{f' {p.name!r}' if p.name else ''} of shape {p.shape}"

@@ -7,8 +7,6 @@ import math
 from .. import ops
 from .module import Module
 
-ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
-
 
 class ReLU(Module):
     """max(x, 0), elementwise."""

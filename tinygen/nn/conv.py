@@ -11,8 +11,6 @@ from ..ops.convolution import conv2d, conv_transpose2d
 from .init import glorot_uniform
 from .module import Module
 
-ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
-
 
 class Conv2d(Module):
     """Convolution: x (N, H, W, inputs) to y (N, OH, OW, outputs), OH = ⌊(H + 2 padding − size) / stride⌋ + 1.
@@ -44,7 +42,10 @@ class Conv2d(Module):
         return conv2d(x, self.weight, self.stride, self.padding) + self.bias
 
     def __repr__(self) -> str:
-        return f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, padding={self.padding})"
+        return (
+            f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, "
+            f"padding={self.padding})"
+        )
 
 
 class ConvTranspose2d(Module):

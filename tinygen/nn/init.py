@@ -42,7 +42,7 @@ def glorot_uniform(shape: tuple[int, ...]) -> numpy.ndarray:
 
 
 def he_normal(shape: tuple[int, ...]) -> numpy.ndarray:
-    """N(0, 2 / fan_in), float32: signals keep their size through layers of ReLU units (K. He, X. Zhang, S. Ren
-    and J. Sun, Delving deep into rectifiers, 2015, eq. 10)."""
+    """N(0, 2 / fan_in), float32: signals keep their size through layers of ReLU units (K. He, X. Zhang,
+    S. Ren and J. Sun, Delving deep into rectifiers, 2015, eq. 10)."""
     fan_in, _ = _fans(shape)
     return math.sqrt(2 / fan_in) * _generator().standard_normal(shape, dtype="float32")

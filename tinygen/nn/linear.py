@@ -11,8 +11,6 @@ from ..autodiff import Tensor
 from .init import glorot_uniform
 from .module import Module
 
-ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
-
 
 class Linear(Module):
     """y = x W + b: x (..., inputs) to y (..., outputs).

@@ -15,8 +15,6 @@ import numpy  # what is saved are host arrays
 from .. import backend
 from ..autodiff import Node, Output, Tensor
 
-ENGINE_FRAME = True  # what a layer computes is told as computed where the layer was called
-
 
 class Module:
     """Base class of layers and models: set attributes in `__init__`, compute in `forward`."""
@@ -112,12 +110,11 @@ class Module:
         return ValueError(f"{self!r}: x: expected {expected}, got {_form(x)}")
 
     def _expect_counts(self, least: int = 1, **counts: int) -> None:
-        """Refuse sizes of a layer that are not whole numbers of at least `least`."""
+        """Refuse sizes of a layer that are not ints of at least `least`."""
         for name, count in counts.items():
             if not isinstance(count, int) or count < least:
-                raise ValueError(
-                    f"{type(self).__name__}: {name}: expected a whole number of at least {least}, got {count!r}"
-                )
+                layer = type(self).__name__
+                raise ValueError(f"{layer}: {name}: expected an int of at least {least}, got {count!r}")
 
 
 class Sequential(Module):
@@ -126,9 +123,8 @@ class Sequential(Module):
     def __init__(self, *layers: Callable):
         for position, layer in enumerate(layers):
             if not callable(layer):
-                raise TypeError(
-                    f"Sequential: layer {position}: expected a Module or a function, got {type(layer).__name__}"
-                )
+                got = type(layer).__name__
+                raise TypeError(f"Sequential: layer {position}: expected a Module or a function, got {got}")
         self.layers = layers
 
     def forward(self, x):

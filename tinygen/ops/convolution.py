@@ -36,7 +36,7 @@ ENGINE_FRAME = True  # calls from here are told as calls of whoever called
 # The three primitives, with stride (sh, sw), padding ((top, bottom), (left, right)), dilation (dh, dw) ------
 
 
-@primitive(domain="convolution")
+@primitive(domain="real")
 def _conv2d(x, w, *, stride, padding, dilation):
     """y[n,i,j,o] = Σ_pqc x[n, i·s + p·d − top, j·s + q·d − left, c] w[p,q,c,o]"""
     kernel = w.shape[:2]
@@ -51,7 +51,7 @@ def _conv2d(x, w, *, stride, padding, dilation):
     return y
 
 
-@primitive(domain="convolution")
+@primitive(domain="real")
 def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     """x̄ of _conv2d for ȳ = y and images of `size` (H, W). Every y[n,i,j] paints a window of the image, and
     what overlaps adds up: x̄[n, i·s + p·d − top, j·s + q·d − left, c] += Σ_o y[n,i,j,o] w[p,q,c,o].
@@ -79,7 +79,7 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     return x
 
 
-@primitive(domain="convolution")
+@primitive(domain="real")
 def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     """w̄ of _conv2d for ȳ = y and kernels of size `kernel` (KH, KW):
     w̄[p,q,c,o] = Σ_nij x[n, i·s + p·d − top, j·s + q·d − left, c] y[n,i,j,o]"""
@@ -278,14 +278,14 @@ def _cropped(x, padding):
 # Windows as an array, for pooling ---------------------------------------------------------------------------
 
 
-@primitive(domain="windows")
+@primitive(domain="real")
 def _windows(x, *, kernel, stride):
     """y[n,i,j,p,q] = x[n, i·s + p, j·s + q], a view."""
     size = tuple(_output_size(x.shape[1 + a], kernel[a], stride[a], (0, 0), 1) for a in (0, 1))
     return _windows_of(x, kernel, size, stride, (1, 1))
 
 
-@primitive(domain="windows")
+@primitive(domain="real")
 def _overlap_windows(y, *, size, stride):
     """x[n, i·s + p, j·s + q] = Σ y[n,i,j,p,q] over all windows that hold the pixel: _windows transposed."""
     n, oh, ow, kh, kw, c = y.shape

@@ -18,7 +18,7 @@ import math
 
 from ... import nn, ops
 from ...autodiff import Tensor, no_grad
-from ...backend import Generator, default_generator, xp
+from ...backend import Generator, default_generator
 from ...distributions import Bernoulli, Normal, kl_divergence
 
 
@@ -47,7 +47,7 @@ class VAE(nn.Module):
         out = self.decoder(z)
         if self.likelihood == "bernoulli":
             return Bernoulli(out)
-        return Normal(out, ops.broadcast_to(self.log_variance, out.shape))
+        return Normal(out, self.log_variance)
 
     def terms(self, x, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """The two terms of the ELBO (KW eq. 3), (N,) each: the reconstruction log p(x|z) at one draw of z
@@ -55,7 +55,7 @@ class VAE(nn.Module):
         q = self.encode(x)
         z = q.rsample(rng)  # z = μ + σ ε, ε ~ N(0, I): gradients reach μ and σ (KW section 2.4)
         reconstruction = _sum_each(self.decode(z).log_prob(x))
-        divergence = _sum_each(kl_divergence(q, _standard_normal_like(q.mean)))
+        divergence = _sum_each(kl_divergence(q, self.prior()))
         return reconstruction, divergence
 
     def elbo(self, x, rng: Generator | None = None) -> Tensor:
@@ -74,16 +74,16 @@ class VAE(nn.Module):
         if samples < 1:
             raise ValueError(f"samples: expected at least 1, got {samples}")
         q = self.encode(x)
-        n = x.shape[0]
         # All K · N codes go through the decoder in one batch, row k N + i being draw k for example i.
-        q = Normal(_tile(q.mean, samples), _tile(q.log_variance, samples))
+        q = Normal(ops.concatenate([q.mean] * samples), ops.concatenate([q.log_variance] * samples))
         z = q.rsample(rng)
-        log_weight = (
-            _sum_each(self.decode(z).log_prob(xp.broadcast_to(x, (samples, *x.shape)).reshape(-1, *x.shape[1:])))
-            + _sum_each(_standard_normal_like(z).log_prob(z))
-            - _sum_each(q.log_prob(z))
-        )
-        return ops.logsumexp(log_weight.reshape(samples, n), axis=0) - math.log(samples)
+        log_likelihood = self.decode(z).log_prob(ops.concatenate([x] * samples))
+        log_weights = _sum_each(log_likelihood) + _sum_each(self.prior().log_prob(z) - q.log_prob(z))
+        return ops.logsumexp(log_weights.reshape(samples, x.shape[0]), axis=0) - math.log(samples)
+
+    def prior(self) -> Normal:
+        """p(z) = N(0, I)."""
+        return Normal(0.0, 0.0)
 
     @no_grad()
     def sample(self, n: int, rng: Generator | None = None):
@@ -95,12 +95,3 @@ class VAE(nn.Module):
 def _sum_each(values):
     """The sum over all axes but the first: one number for each example."""
     return values.sum(axis=tuple(range(1, values.ndim)))
-
-
-def _tile(x, times: int):
-    return ops.concatenate([x] * times)
-
-
-def _standard_normal_like(x) -> Normal:
-    zeros = xp.zeros(x.shape, x.dtype)
-    return Normal(zeros, zeros)

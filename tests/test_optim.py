@@ -1,0 +1,318 @@
+"""Optimizers against the textbook and PyTorch, on parameters that are views of one array."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygen as tg
+from tinygen import nn
+from tinygen.optim import SGD, Adam, RMSProp
+
+SHAPES = [(4, 3), (), (0, 2), (5,)]
+OPTIMIZERS = [
+    (SGD, {"lr": 0.1}),
+    (SGD, {"lr": 0.1, "momentum": 0.9}),
+    (RMSProp, {}),
+    (RMSProp, {"lr": 1e-3, "alpha": 0.9, "eps": 1e-3}),
+    (Adam, {}),
+    (Adam, {"lr": 1e-2, "betas": (0.0, 0.9), "eps": 1e-3}),
+]
+
+
+def values(seed, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.normal(size=shape), dtype) for shape in SHAPES]
+
+
+def tensors(seed=0, dtype="float64"):
+    return [tg.Tensor(value, requires_grad=True) for value in values(seed, dtype)]
+
+
+def run(optimizer, params, steps=100, dtype="float64"):
+    for step in range(steps):
+        for p, g in zip(params, values(step, dtype)):
+            p.grad = tg.Tensor(g)
+        optimizer.step()
+
+
+# The textbook, one number after another as it is written ---------------------------------------------
+
+
+def textbook_sgd(theta, gradients, lr, momentum=0.0):
+    b = 0
+    for g in gradients:
+        b = momentum * b + g
+        theta = theta - lr * b
+    return theta
+
+
+def textbook_rmsprop(theta, gradients, lr=1e-2, alpha=0.99, eps=1e-8):
+    v = 0
+    for g in gradients:
+        v = alpha * v + (1 - alpha) * g**2
+        theta = theta - lr * g / (np.sqrt(v) + eps)
+    return theta
+
+
+def textbook_adam(theta, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    m = v = 0
+    for t, g in enumerate(gradients, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        theta = theta - lr * m_hat / (np.sqrt(v_hat) + eps)
+    return theta
+
+
+TEXTBOOK = {SGD: textbook_sgd, RMSProp: textbook_rmsprop, Adam: textbook_adam}
+
+
+@pytest.mark.parametrize("kind, options", OPTIMIZERS)
+def test_equals_the_textbook(kind, options):
+    params = tensors()
+    run(kind(params, **options), params)
+    for k, p in enumerate(params):
+        gradients = [values(step)[k] for step in range(100)]
+        np.testing.assert_allclose(
+            p.data, TEXTBOOK[kind](values(0)[k], gradients, **options), rtol=1e-11, atol=1e-13
+        )
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-6)])
+@pytest.mark.parametrize("kind, options", OPTIMIZERS)
+def test_equals_pytorch(kind, options, dtype, tolerance):
+    torch = pytest.importorskip("torch")
+    theirs = [torch.tensor(value, requires_grad=True) for value in values(0, dtype)]
+    name = {"RMSProp": "RMSprop"}.get(kind.__name__, kind.__name__)
+    reference = getattr(torch.optim, name)(theirs, **options)
+    for step in range(100):
+        for p, g in zip(theirs, values(step, dtype)):
+            p.grad = torch.tensor(g)
+        reference.step()
+    params = tensors(dtype=dtype)
+    run(kind(params, **options), params, dtype=dtype)
+    for p, expected in zip(params, theirs):
+        assert p.dtype == dtype
+        np.testing.assert_allclose(p.data, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_adam_moves_by_the_learning_rate_at_first():
+    # m̂ = g and v̂ = g² at t = 1, however large g is.
+    x = tg.Tensor([1.0, 1.0, 1.0], requires_grad=True)
+    optimizer = Adam([x], lr=0.25)
+    x.grad = tg.Tensor([1e4, 1.0, -1e-3])
+    optimizer.step()
+    np.testing.assert_allclose(x.data, [0.75, 0.75, 1.25], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSProp, Adam])
+def test_finds_a_minimum(kind):
+    target = values(1, "float32")[0]
+    x = tg.Tensor(np.zeros_like(target), requires_grad=True)
+    optimizer = kind([x], lr=0.05)
+    for _ in range(500):
+        optimizer.zero_grad()
+        ((x - target) ** 2).sum().backward()
+        optimizer.step()
+    np.testing.assert_allclose(x.data, target, atol=0.06)
+
+
+# The flat array -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSProp, Adam])
+def test_parameters_keep_their_values_and_become_views_of_one_array(kind):
+    params = tensors()
+    optimizer = kind(params, lr=0.1)
+    (flat,) = {id(p.data.base): p.data.base for p in params}.values()
+    assert flat.shape == (sum(p.size for p in params),)
+    np.testing.assert_array_equal(flat, np.concatenate([value.ravel() for value in values(0)]))
+    for p, value in zip(params, values(0)):
+        assert p.shape == value.shape
+        assert p.data.flags.c_contiguous
+        np.testing.assert_array_equal(p.data, value)
+        assert np.shares_memory(p.data, flat) or not p.size
+    run(optimizer, params, steps=1)
+    np.testing.assert_array_equal(flat, np.concatenate([p.data.ravel() for p in params]))
+
+
+def test_two_optimizers_hold_the_parameters_of_two_models():
+    one, two = nn.Linear(3, 2), nn.Linear(3, 2)
+    first, second = Adam(one.parameters()), Adam(two.parameters())
+    before = two.state_dict()
+    x = np.ones((4, 3), "float32")
+    (two(one(x) @ np.ones((2, 3), "float32")) ** 2).sum().backward()
+    first.step()
+    for name, value in two.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    second.step()
+    assert not np.array_equal(two.state_dict()["weight"], before["weight"])
+
+
+def test_a_step_leaves_gradients_alone_and_zero_grad_drops_them():
+    params = tensors()
+    optimizer = Adam(params)
+    run(optimizer, params, steps=1)
+    for p, g in zip(params, values(0)):
+        np.testing.assert_array_equal(p.grad.data, g)
+        assert not np.shares_memory(p.grad.data, p.data)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+def test_a_missing_gradient_counts_as_zero():
+    for kind, options in OPTIMIZERS:
+        params, explicit = tensors(), tensors()
+        optimizer, reference = kind(params, **options), kind(explicit, **options)
+        for step in range(5):
+            for k, (p, q) in enumerate(zip(params, explicit)):
+                g = values(step)[k]
+                missing = k == 0 and step > 1
+                p.grad = None if missing else tg.Tensor(g)
+                q.grad = tg.Tensor(0 * g if missing else g)
+            optimizer.step()
+            reference.step()
+        for p, q in zip(params, explicit):
+            np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_values_that_are_assigned_are_where_the_next_step_begins():
+    model = nn.Linear(3, 2)
+    optimizer = SGD(model.parameters(), lr=0.5)
+    state = {"weight": np.full((3, 2), 2.0), "bias": np.full(2, 3.0)}
+    model.load_state_dict(state)
+    model.bias.data = np.array([1.0, -1.0])
+    for p in model.parameters():
+        p.grad = tg.Tensor(np.ones(p.shape, "float32"))
+    optimizer.step()
+    np.testing.assert_array_equal(model.weight.data, np.full((3, 2), 1.5))
+    np.testing.assert_array_equal(model.bias.data, [0.5, -1.5])
+
+
+def test_a_graph_from_before_a_step_refuses_to_run_backward():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    loss = (model(np.ones((2, 3), "float32")) ** 2).mean()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    before = [p.grad.numpy() for p in model.parameters()]
+    with pytest.raises(RuntimeError, match="was changed in place since"):
+        loss.backward()
+    for p, gradient in zip(model.parameters(), before):
+        np.testing.assert_array_equal(p.grad.data, gradient)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSProp, Adam])
+def test_float32_stays_float32_with_numpys_numbers(kind):
+    x = tg.Tensor(np.ones(3, "float32"), requires_grad=True)
+    optimizer = kind([x], lr=np.float64(0.1))
+    for _ in range(2):
+        optimizer.zero_grad()
+        (x * x).sum().backward()
+        assert x.grad.dtype == "float32"
+        optimizer.step()
+        assert x.dtype == "float32"
+    assert type(optimizer.lr) is float
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+
+def computed():
+    return tg.Tensor([1.0], requires_grad=True) * 2.0
+
+
+@pytest.mark.parametrize(
+    "params, error, message",
+    [
+        ([], ValueError, r"params: expected at least one Tensor, got \[\]"),
+        (None, TypeError, "params: expected a list of Tensors, got NoneType"),
+        (nn.Linear(2, 2), TypeError, "params: expected a list of Tensors, got Linear"),
+        (tensors()[0], TypeError, "params: expected a list of Tensors, got Tensor"),
+        ([np.ones(3)], TypeError, "params: expected Tensors, got ndarray as number 0"),
+        (
+            [tg.Tensor([1.0], name="σ")],
+            ValueError,
+            r"params: parameter 0 'σ' of shape \(1,\): expected a leaf with requires_grad=True, "
+            "got requires_grad=False",
+        ),
+        ([computed()], ValueError, "expected a leaf with requires_grad=True, got a computed Tensor"),
+        (
+            [*tensors(), *tensors(dtype="float32")],
+            ValueError,
+            r"parameter 4 of shape \(4, 3\): expected float64, as number 0 has, got float32",
+        ),
+        (
+            2 * tensors(),
+            ValueError,
+            r"parameter 4 of shape \(4, 3\): expected each Tensor once, got it again",
+        ),
+    ],
+)
+def test_parameters_that_cannot_be_held_are_refused(params, error, message):
+    with pytest.raises(error, match=message):
+        SGD(params, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "kind, options, message",
+    [
+        (SGD, {"lr": 0.0}, "lr: expected a positive number, got 0.0"),
+        (Adam, {"lr": -1e-3}, "lr: expected a positive number, got -0.001"),
+        (RMSProp, {"lr": math.nan}, "lr: expected a positive number, got nan"),
+        (Adam, {"lr": math.inf}, "lr: expected a positive number, got inf"),
+        (SGD, {"lr": 0.1, "momentum": 1.0}, "momentum: expected 0 <= momentum < 1, got 1.0"),
+        (RMSProp, {"alpha": -0.1}, "alpha: expected 0 <= alpha < 1, got -0.1"),
+        (RMSProp, {"eps": -1e-8}, "eps: expected a number of at least 0, got -1e-08"),
+        (Adam, {"betas": (0.9, 1.0)}, r"betas: expected two numbers, 0 <= beta < 1, got \(0.9, 1.0\)"),
+        (Adam, {"eps": math.nan}, "eps: expected a number of at least 0, got nan"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_changes(kind, options, message):
+    params = tensors()
+    arrays = [p.data for p in params]
+    with pytest.raises(ValueError, match=message):
+        kind(params, **options)
+    assert all(p.data is array for p, array in zip(params, arrays))
+
+
+def test_a_step_without_gradients_is_refused():
+    optimizer = Adam(tensors())
+    with pytest.raises(RuntimeError, match=r"Adam.step: no parameter has a gradient; run backward"):
+        optimizer.step()
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    params = tensors()
+    optimizer = SGD(params, lr=0.1)
+    params[0].grad = tg.Tensor(np.ones(3))
+    with pytest.raises(ValueError, match=r"SGD.step: parameter 0 of shape \(4, 3\) has a gradient of shape"):
+        optimizer.step()
+    np.testing.assert_array_equal(params[0].data, values(0)[0])
+
+
+def test_a_parameter_that_was_moved_or_replaced_is_refused():
+    model = nn.Linear(3, 2)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    model(np.ones((1, 3), "float32")).sum().backward()
+    gradients = [p.grad for p in model.parameters()]
+
+    def refused():
+        for p, gradient in zip(model.parameters(), gradients):
+            p.grad = gradient
+        before = model.state_dict()
+        with pytest.raises(RuntimeError, match=r"SGD.step: parameter 0 of shape \(3, 2\) was given another"):
+            optimizer.step()
+        for name, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, before[name])
+
+    SGD(model.parameters(), lr=0.1)  # another optimizer has taken them
+    refused()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    model.astype("float64")
+    refused()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    model.astype("float64").to("cpu")  # is there already
+    model(np.ones((1, 3))).sum().backward()
+    optimizer.step()

@@ -1,0 +1,3 @@
+"""Deep generative models, one file each, by family."""
+
+from . import latent

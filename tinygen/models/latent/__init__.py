@@ -1,0 +1,3 @@
+"""Models with explicit latent variables."""
+
+from .vae import VAE
