@@ -43,7 +43,7 @@ class Normal:
         x = _values("Normal.log_prob", x, self.mean, xp.isfinite, "finite values")
         deviation = x - self.mean
         square = deviation * deviation * ops.exp(-self.log_variance)
-        return -0.5 * (math.log(2 * math.pi) + self.log_variance + square)
+        return -0.5 * (self.log_variance + square + math.log(2 * math.pi))
 
     def rsample(self, rng: Generator | None = None):
         """A draw x = μ + σ ε, ε ~ N(0, 1), through which gradients reach μ and σ (KW section 2.4).
