@@ -217,7 +217,7 @@ def test_a_scalar_parameter_serves_all_elements_and_gets_the_sum_of_their_gradie
     check_gradients(lambda v: Normal(MEAN, v).log_prob(X), scalar, order=2)
     check_gradients(lambda v: Normal(MEAN, v).entropy(), scalar, order=2)
     check_gradients(lambda m, v: kl_divergence(Normal(m, v), Normal(MEAN, X)), scalar, scalar, order=2)
-    assert Normal(MEAN, 0.3).entropy().shape == MEAN.shape
+    assert Normal(MEAN, 0.3).entropy().shape == Normal(MEAN, scalar).entropy().shape == MEAN.shape
     assert Normal(0.3, LOG_VARIANCE).mean.shape == MEAN.shape
     np.testing.assert_array_equal(
         Normal(MEAN, 0.3).log_prob(X), Normal(MEAN, np.full((2, 3), 0.3)).log_prob(X)

@@ -174,12 +174,16 @@ class Generator:
 
 _seed = 0
 _default_generator: Generator | None = None
+_host_generator: numpy.random.Generator | None = None
 
 
 def seed(n: int) -> None:
-    """Restart the default generator, which draws wherever none is passed. It starts with seed 0."""
-    global _seed, _default_generator
-    _seed, _default_generator = n, None
+    """Restart the default generator, which draws wherever none is passed, and that of initial weights, with
+    a non-negative integer. They start with seed 0."""
+    global _seed, _default_generator, _host_generator
+    if not isinstance(n, int) or n < 0:
+        raise ValueError(f"seed: n: expected an integer of at least 0, got {n!r}")
+    _seed, _default_generator, _host_generator = n, None, None
 
 
 def default_generator() -> Generator:
@@ -188,6 +192,16 @@ def default_generator() -> Generator:
     if _default_generator is None:
         _default_generator = Generator(_seed)
     return _default_generator
+
+
+def host_generator() -> numpy.random.Generator:
+    """NumPy's generator that draws initial weights: a model starts from the same on every device."""
+    global _host_generator
+    if _host_generator is None:
+        # A child of the seed, so that weights and the default generator's noise are independent.
+        (child,) = numpy.random.SeedSequence(_seed).spawn(1)
+        _host_generator = numpy.random.default_rng(child)
+    return _host_generator
 
 
 set_device(os.environ.get("TINYGEN_DEVICE", "cpu"))

@@ -206,3 +206,292 @@ TOGETHER: dict[str, Callable] = {
 }
 
 
+# What a primitive's inputs and static arguments have to do with each other -----------------------------
+
+
+@st.composite
+def _on_axes(draw, known, axis=axes, least=0, **static) -> Call:
+    """Calls with an `axis` along which there are `least` elements or more."""
+    shape = draw(array_shapes(min_dims=0 if axis is axes and least < 2 else 1))
+    chosen = draw(axis(len(shape)).filter(lambda chosen: least < 2 or chosen != ()))
+    along = range(len(shape)) if chosen is None else _several(chosen, len(shape))
+    shape = tuple(max(n, least) if a in along else n for a, n in enumerate(shape))
+    static = {name: draw(values) for name, values in static.items()}
+    return Call([draw(arrays(shape, known.domain))], {"axis": chosen, **static})
+
+
+def _several(axis, ndim: int) -> list[int]:
+    return [a % ndim for a in (axis if isinstance(axis, tuple) else [axis])]
+
+
+@st.composite
+def _where(draw, known) -> Call:
+    *shapes, condition = draw(broadcastable_shapes(3))
+    mask = draw(generators).random(condition) < 0.5
+    return Call(draw(alike(shapes, known.domain)), {"condition": mask})
+
+
+@st.composite
+def _clip(draw, known) -> Call:
+    """Bounds half-way between neighbouring values of x: a number, an array, or none."""
+    shape, bounds_shape = draw(broadcastable_shapes(2))
+    x = draw(arrays(shape, "distinct"))
+    ends = np.sort([-3.0, *x.ravel(), 3.0])
+    bounds = draw(generators).choice((ends[1:] + ends[:-1]) / 2, (2, *bounds_shape))
+    low, high = float(bounds.min()), bounds.max(axis=0)
+    a_min, a_max = draw(st.sampled_from([(low, high), (low, None), (None, high)]))
+    return Call([x], {"a_min": a_min, "a_max": a_max})
+
+
+@st.composite
+def _reshape(draw, known) -> Call:
+    shape = draw(array_shapes())
+    other = draw(st.sampled_from([shape[::-1], (-1,), (1, *shape), (int(np.prod(shape)), 1)]))
+    return Call([draw(arrays(shape, known.domain))], {"shape": other})
+
+
+@st.composite
+def _transpose(draw, known) -> Call:
+    shape = draw(array_shapes())
+    order = draw(st.permutations(range(len(shape))))
+    return Call([draw(arrays(shape, known.domain))], {"axes": tuple(order)})
+
+
+@st.composite
+def _broadcast_to(draw, known) -> Call:
+    shapes = draw(broadcastable_shapes(2))
+    shape = np.broadcast_shapes(*shapes)
+    return Call([draw(arrays(shapes[0], known.domain))], {"shape": shape})
+
+
+@st.composite
+def _pad(draw, known) -> Call:
+    shape = draw(array_shapes(max_dims=2))
+    widths = draw(st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * len(shape)))
+    return Call([draw(arrays(shape, known.domain))], {"widths": widths, "value": draw(st.integers(-1, 1))})
+
+
+@st.composite
+def _triangle(draw, known) -> Call:
+    shape = draw(array_shapes(min_dims=2))
+    return Call([draw(arrays(shape, known.domain))], {"k": draw(st.integers(-3, 3))})
+
+
+@st.composite
+def _getitem(draw, known) -> Call:
+    shape = draw(array_shapes())
+    return Call([draw(arrays(shape, known.domain))], {"index": draw(indices(shape))})
+
+
+@st.composite
+def _scatter(draw, known) -> Call:
+    shape = draw(array_shapes())
+    index = draw(indices(shape))
+    y = draw(arrays(np.empty(shape)[index].shape, known.domain))
+    return Call([y], {"index": index, "shape": shape})
+
+
+@st.composite
+def _stack(draw, known) -> Call:
+    shape = draw(array_shapes(max_dims=2))
+    xs = draw(alike([shape] * draw(st.integers(1, 3)), known.domain))
+    return Call(xs, {"axis": draw(st.integers(0, len(shape)))})
+
+
+@st.composite
+def _concatenate(draw, known) -> Call:
+    shape = draw(array_shapes(min_dims=1))
+    axis = draw(st.integers(0, len(shape) - 1))
+    sizes = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    xs = draw(alike([(*shape[:axis], n, *shape[axis + 1 :]) for n in sizes], known.domain))
+    return Call(xs, {"axis": axis, "starts": tuple(accumulate(sizes, initial=0))})
+
+
+@st.composite
+def _split(draw, known) -> Call:
+    shape = draw(array_shapes(min_dims=1))
+    axis = draw(st.integers(0, len(shape) - 1))
+    cuts = sorted(draw(st.lists(st.integers(0, shape[axis]), max_size=3)))
+    return Call([draw(arrays(shape, known.domain))], {"axis": axis, "starts": (0, *cuts, shape[axis])})
+
+
+@st.composite
+def _unstack(draw, known) -> Call:
+    shape = draw(array_shapes(min_dims=1, min_side=1))
+    return Call([draw(arrays(shape, known.domain))], {"axis": draw(st.integers(0, len(shape) - 1))})
+
+
+class Convolution(NamedTuple):
+    """The three shapes of a convolution and its geometry, as the primitives of tinygen.ops take it."""
+
+    x: tuple[int, int, int, int]
+    w: tuple[int, int, int, int]
+    y: tuple[int, int, int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+
+    @property
+    def geometry(self) -> dict:
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+
+
+@st.composite
+def convolutions(draw, padded=True) -> Convolution:
+    """Convolutions whose windows need not reach the last lines, and may lie in the zeros around the image."""
+    n, c, o = draw(st.tuples(st.integers(0, 2), st.integers(1, 2), st.integers(1, 2)))
+    sides = [draw(_side(padded)) for _ in range(2)]
+    size, kernel, out, stride, padding, dilation = zip(*sides)
+    return Convolution((n, *size, c), (*kernel, c, o), (n, *out, o), stride, padding, dilation)
+
+
+@st.composite
+def _side(draw, padded: bool):
+    """(image, kernel, output, stride, padding, dilation) along one axis."""
+    kernel, out, stride = draw(st.tuples(*[st.integers(1, 3)] * 3))
+    dilation, *padding = draw(st.tuples(st.integers(1, 2), *[st.integers(0, 2)] * 2)) if padded else (1, 0, 0)
+    unused = draw(st.integers(0, stride - 1))
+    size = (out - 1) * stride + dilation * (kernel - 1) + 1 + unused - sum(padding)
+    if size < 1:
+        size, padding = size + sum(padding), (0, 0)
+    return size, kernel, out, stride, tuple(padding), dilation
+
+
+@st.composite
+def _conv2d(draw, known) -> Call:
+    problem = draw(convolutions())
+    return Call(draw(alike([problem.x, problem.w], "real")), problem.geometry)
+
+
+@st.composite
+def _conv_transpose2d(draw, known) -> Call:
+    problem = draw(convolutions())
+    return Call(draw(alike([problem.y, problem.w], "real")), {"size": problem.x[1:3], **problem.geometry})
+
+
+@st.composite
+def _conv2d_kernel(draw, known) -> Call:
+    problem = draw(convolutions())
+    return Call(draw(alike([problem.x, problem.y], "real")), {"kernel": problem.w[:2], **problem.geometry})
+
+
+@st.composite
+def _windows(draw, known) -> Call:
+    problem = draw(convolutions(padded=False))
+    static = {"kernel": problem.w[:2], "stride": problem.stride}
+    return Call([draw(arrays(problem.x, "real"))], static)
+
+
+@st.composite
+def _overlap_windows(draw, known) -> Call:
+    problem = draw(convolutions(padded=False))
+    (n, *out, _), (*kernel, c, _) = problem.y, problem.w
+    static = {"size": problem.x[1:3], "stride": problem.stride}
+    return Call([draw(arrays((n, *out, *kernel, c), "real"))], static)
+
+
+# name -> function from what is known of the primitive to a strategy of its calls
+_KEEPDIMS = {"keepdims": st.booleans()}
+_DDOF = {"ddof": st.integers(0, 1)}
+STRUCTURES: dict[str, Callable] = {
+    "astype": lambda known: elementwise(known, dtype=st.just("float64")),
+    "leaky_relu": lambda known: elementwise(known, slope=st.floats(0, 0.9)),
+    "elu": lambda known: elementwise(known, alpha=st.floats(0.5, 2)),
+    "where": _where,
+    "clip": _clip,
+    "sum": lambda known: _on_axes(known, **_KEEPDIMS),
+    "norm": lambda known: _on_axes(known, **_KEEPDIMS),
+    "mean": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
+    "max": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
+    "min": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
+    "logsumexp": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
+    "var": lambda known: _on_axes(known, least=2, **_DDOF, **_KEEPDIMS),
+    "std": lambda known: _on_axes(known, least=2, **_DDOF, **_KEEPDIMS),
+    "cumsum": lambda known: _on_axes(known, one_axis),
+    "softmax": lambda known: _on_axes(known, one_axis, least=1),
+    "log_softmax": lambda known: _on_axes(known, one_axis, least=1),
+    "flip": _on_axes,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "broadcast_to": _broadcast_to,
+    "pad": _pad,
+    "tril": _triangle,
+    "triu": _triangle,
+    "getitem": _getitem,
+    "scatter": _scatter,
+    "stack": _stack,
+    "concatenate": _concatenate,
+    "split": _split,
+    "unstack": _unstack,
+    "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "conv2d_kernel": _conv2d_kernel,
+    "windows": _windows,
+    "overlap_windows": _overlap_windows,
+}
+
+
+# Expressions ----------------------------------------------------------------------------------------
+
+# name -> (number of operands, function of a namespace of operations and the operands, that returns a tuple).
+# All are smooth, and from values of at most 2 in magnitude make values of at most 2.
+STEPS: dict[str, tuple[int, Callable]] = {
+    "sin": (1, lambda ops, a: (ops.sin(a),)),
+    "tanh": (1, lambda ops, a: (ops.tanh(a),)),
+    "sigmoid": (1, lambda ops, a: (ops.sigmoid(a),)),
+    "half_exp_minus": (1, lambda ops, a: (ops.exp(-a * a) / 2,)),
+    "half_sum": (2, lambda ops, a, b: ((a + b) / 2,)),
+    "half_difference": (2, lambda ops, a, b: ((a - b) / 2,)),
+    "half_product": (2, lambda ops, a, b: (a * b / 2,)),
+    "quotient": (2, lambda ops, a, b: (a / (1 + b * b),)),
+    "mean": (1, lambda ops, a: (a.mean(),)),
+    "softmax": (1, lambda ops, a: (ops.softmax(a, -1),)),
+    "unstack": (1, lambda ops, a: ops.unstack(a, 0)),
+    "exchange": (1, lambda ops, a: (ops.concatenate(ops.split(a, [1], 0)[::-1], 0),)),
+}
+_NEED_AN_AXIS = {"softmax", "unstack", "exchange"}
+
+
+class Expression:
+    """A computation, called on as many arrays or Tensors as it has inputs; returns a tuple.
+
+    inputs: float64 arrays to call it on.
+    steps: pairs (name in STEPS, numbers of its operands). The values are numbered: first the inputs, then what
+        one step after another gives.
+    outputs: the numbers of the values that are returned."""
+
+    def __init__(self, inputs: list, steps: list[tuple[str, tuple[int, ...]]], outputs: list[int]):
+        self.inputs, self.steps, self.outputs = inputs, steps, outputs
+
+    def __call__(self, *inputs, ops=ops) -> tuple:
+        """`ops` is where the functions named in STEPS come from."""
+        values = self.values(inputs, ops)
+        return tuple(values[k] for k in self.outputs)
+
+    def values(self, inputs, ops=ops) -> list:
+        values = list(inputs)
+        for name, numbers in self.steps:
+            values += STEPS[name][1](ops, *(values[k] for k in numbers))
+        return values
+
+    def __repr__(self) -> str:
+        shapes = [x.shape for x in self.inputs]
+        return f"Expression of {shapes}: {self.steps} -> {self.outputs}"
+
+
+@st.composite
+def expressions(draw, max_steps=8) -> Expression:
+    """Expressions over inputs that broadcast; any value may be used again, or not at all."""
+    shapes = draw(broadcastable_shapes(draw(st.integers(1, 3)), max_dims=2, min_side=1))
+    expression = Expression(draw(alike(shapes, "real")), [], [])
+    values = expression.inputs
+    for _ in range(draw(st.integers(1, max_steps))):
+        with_axes = [k for k, value in enumerate(values) if value.ndim]
+        name = draw(st.sampled_from([name for name in STEPS if with_axes or name not in _NEED_AN_AXIS]))
+        operands = with_axes if name in _NEED_AN_AXIS else range(len(values))
+        numbers = draw(st.tuples(*[st.sampled_from(operands)] * STEPS[name][0]))
+        expression.steps.append((name, numbers))
+        values = expression.values(expression.inputs)
+    later = range(len(expression.inputs), len(values))
+    expression.outputs = draw(st.lists(st.sampled_from(later), min_size=1, max_size=2, unique=True))
+    return expression
