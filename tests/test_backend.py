@@ -481,7 +481,7 @@ def test_looking_at_another_device_does_not_repeat_random_numbers(far):
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("wrong", [-1, 1.5, "one", None, (1, 2)])
+@pytest.mark.parametrize("wrong", [-1, 1.5, "one", None])
 def test_a_wrong_seed_is_refused_at_once(wrong):
     tg.seed(0)
     with pytest.raises((TypeError, ValueError), match="seed"):

@@ -41,17 +41,9 @@ def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: st
     for label, values in curves.items():
         axes.plot(range(1, len(values) + 1), values, label=label, marker="." if len(values) < 40 else "")
     axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=130)
-
-
-def save_plane(path: str | Path, points: np.ndarray, labels: np.ndarray, axis_names: Sequence[str]) -> None:
-    """Write a scatter plot of points (N, 2), coloured by their labels (N,)."""
-    figure, axes = _figure(6.0, 5.2)
-    dots = axes.scatter(*points.T, c=labels, cmap="tab10", s=6, linewidths=0)
-    axes.set(xlabel=axis_names[0], ylabel=axis_names[1], aspect="equal")
-    axes.legend(*dots.legend_elements(num=None), frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=130)
 
 

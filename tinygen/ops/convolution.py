@@ -156,13 +156,14 @@ def _padded(x, at_once: int, padding) -> Iterator:
     """Pairs (slice of images, these with zeros around them, in memory that is reused)."""
     (top, bottom), (left, right) = padding
     n, h, w, c = x.shape
+    chunks = [slice(start, min(n, start + at_once)) for start in range(0, n, at_once)]
+    if top == bottom == left == right == 0:
+        yield from ((images, x[images]) for images in chunks)
+        return
     canvas = xp.zeros((min(n, at_once), top + h + bottom, left + w + right, c), x.dtype)
-    for start in range(0, n, at_once):
-        images = slice(start, min(n, start + at_once))
-        part = x[images]
-        if part.shape[1:] != canvas.shape[1:]:
-            part = canvas[: len(part)]
-            part[:, top : top + h, left : left + w] = x[images]
+    for images in chunks:
+        part = canvas[: images.stop - images.start]
+        part[:, top : top + h, left : left + w] = x[images]
         yield images, part
 
 
