@@ -58,7 +58,7 @@ class Tensor:
     `tinygen.ops`. There is no item assignment: graphs stay right because values do not change.
     """
 
-    __slots__ = ("__weakref__", "_data", "_source", "grad", "name")
+    __slots__ = ("__weakref__", "_data", "_leaf", "_source", "grad", "name")
     __array_ufunc__ = None  # so that `array * tensor` is ours
     __hash__ = object.__hash__  # by identity, though == compares elementwise
 
@@ -77,9 +77,12 @@ class Tensor:
 
     @data.setter
     def data(self, values) -> None:
-        values = _own_array(values)
+        values = _array(values, "data")
+        _refuse_device("data", self._data)
         if values.shape != self.shape:
             raise ValueError(f"data: expected shape {self.shape}, got {values.shape}")
+        if "buif".find(values.dtype.kind) > "buif".find(self.dtype.kind):
+            raise TypeError(f"data: expected values that {self.dtype} can hold, got {values.dtype}")
         self._data[...] = values
         note_change(self._data)
 
@@ -92,7 +95,14 @@ class Tensor:
         self._leaf_only("requires_grad")
         if value and self.dtype.kind != "f":
             raise TypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
-        self._source = Leaf(self) if value else None
+        leaf = getattr(self, "_leaf", None)  # one as long as it fits: older graphs lead to it too
+        if value and (leaf is None or (leaf.shape, leaf.dtype) != (self.shape, self.dtype)):
+            self._leaf = Leaf(self)
+        self._source = self._leaf if value else None
+
+    def __reduce__(self):
+        self._leaf_only("copy")
+        return Tensor, (self._data, self.requires_grad, self.name)
 
     def _leaf_only(self, what: str) -> None:
         if type(self._source) in (Node, Output):
@@ -126,13 +136,11 @@ class Tensor:
         create_graph: record this pass too, so that the gradients can be differentiated; keeps the
             graph.
 
-        Raises ValueError for a gradient that does not fit and RuntimeError for a graph that was freed
-        or whose arrays were changed; nothing has been changed then."""
+        Raises ValueError for a gradient that does not fit, and RuntimeError for a graph that was freed or
+        whose arrays were changed, and for a rule that failed; no `.grad` has been changed then."""
         if inputs is not None:
-            inputs = _tensors(inputs, "inputs")
+            inputs = list(dict.fromkeys(_tensors(inputs, "inputs")))
         gradients = _propagate([self], [gradient], inputs, create_graph, retain_graph or create_graph)
-        if inputs is not None:
-            _refuse_unused(gradients)
         with _recorded(create_graph):
             for tensor, gradient in gradients:
                 tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
@@ -180,17 +188,29 @@ class Tensor:
 
 def _own_array(data):
     """A copy of `data` on the current device, float32 where it came as Python numbers."""
+    array = _array(data, "data")
+    if not hasattr(data, "dtype") and array.dtype.kind in "iuf":
+        array = array.astype("float32")
+    return array
+
+
+def _array(data, argument: str):
+    """A copy of `data` on the current device. Raises TypeError for what are no numbers."""
     if type(data) is Tensor:
         data = data._data
-    if not hasattr(data, "dtype"):
-        array = xp.array(data)
-        if array.dtype.kind in "iuf":
-            array = array.astype("float32")
-    else:
-        array = xp.array(data)
+    if not isinstance(data, backend.numpy.ndarray):  # what is on the host may go anywhere
+        _refuse_device(argument, data)
+    array = xp.array(data)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"data: expected numbers, got dtype {array.dtype}")
+        raise TypeError(f"{argument}: expected numbers, got dtype {array.dtype}")
     return array
+
+
+def _refuse_device(argument: str, array) -> None:
+    """Raise TypeError for an array of another device than the current one."""
+    device, current = backend.device_of(array), backend.current_device().name
+    if device not in ("", current) and not isinstance(array, backend.numpy.generic):
+        raise TypeError(f"{argument}: expected an array on device {current!r}, got one on device {device!r}")
 
 
 def _tensor(array, source=None) -> Tensor:
@@ -205,7 +225,9 @@ def _tensor(array, source=None) -> Tensor:
 
 def _tensors(value, argument: str) -> list[Tensor]:
     """One Tensor or a sequence of them as a list; TypeError for anything else."""
-    tensors = [value] if type(value) is Tensor else list(value)
+    if type(value) is Tensor:
+        return [value]
+    tensors = list(value) if hasattr(value, "__iter__") else [value]
     for tensor in tensors:
         if type(tensor) is not Tensor:
             raise TypeError(f"{argument}: expected Tensors, got {type(tensor).__name__}")
@@ -217,14 +239,16 @@ class _recorded:
 
     def __init__(self, on: bool):
         self._on = on
+        self._before: list[bool] = []
 
     def __enter__(self) -> None:
         global _recording
-        self._before, _recording = _recording, self._on
+        self._before.append(_recording)
+        _recording = self._on
 
     def __exit__(self, *error) -> None:
         global _recording
-        _recording = self._before
+        _recording = self._before.pop()
 
 
 class no_grad(_recorded):
@@ -263,7 +287,8 @@ def note_change(array) -> None:
 
 def _changed_since(tick: int, array) -> bool:
     low, high = backend.byte_bounds(array)
-    return any(when > tick and start < high and low < stop for (start, stop), (when, _) in _changes.items())
+    changes = _changes.copy()  # an array freed meanwhile takes its entry out
+    return any(when > tick and start < high and low < stop for (start, stop), (when, _) in changes.items())
 
 
 # The graph -----------------------------------------------------------------------------------------
@@ -340,8 +365,8 @@ class Rule:
     @property
     def place(self) -> str:
         """The file and line of the rule's definition."""
-        code = inspect.unwrap(self.function).__code__
-        return f"{code.co_filename}:{code.co_firstlineno}"
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
 
 
 class Plan:
@@ -407,6 +432,11 @@ class Primitive:
             raise TypeError(f"{self.name}: a primitive names each static argument; it has no **")
         if self.variadic and len(self.inputs) > 1:
             raise TypeError(f"{self.name}: *{self.inputs[-1]} must be its only positional parameter")
+        for p in parameters:
+            if p.kind is not p.KEYWORD_ONLY and p.default is not p.empty:
+                raise TypeError(f"{self.name}: {p.name} is differentiable, so it has no default")
+            if p.name in ("g", "out", "i"):
+                raise TypeError(f"{self.name}: {p.name} means something else in rules; name it otherwise")
         self.rules: dict[str, Rule] = {}
         self.shapes: list[int] = []  # the inputs whose shapes some rule asks for
         self.plans: dict[int, Plan] = {}
@@ -472,26 +502,34 @@ class Primitive:
     def extend(self, record: list, static: dict[str, Any]) -> list:
         """The whole record of a call, from its inputs and output."""
         *inputs, out = record
-        for name, value in static.items():
-            if type(value) is Tensor:
-                raise TypeError(
-                    f"{self.name}: {name} is static, nothing is differentiated with respect to it: "
-                    "expected plain values, got a Tensor"
-                )
         statics = [static.get(name, default) for name, default in self.static.items()]
         if self.variadic:
             return [tuple(inputs), out, *statics]
         return [*record, *statics, *(getattr(inputs[x], "shape", ()) for x in self.shapes)]
 
+    def check_static(self, static: dict[str, Any]) -> None:
+        for name, value in static.items():
+            if name in self.inputs:
+                raise TypeError(f"{self.name}: {name} is differentiable: give it by position, not by name")
+            if type(value) is Tensor:
+                raise TypeError(
+                    f"{self.name}: {name} is static, nothing is differentiated with respect to it: "
+                    "expected plain values, got a Tensor"
+                )
+
     def plain(self, x, position: int):
         """What the forward function gets for an argument that is neither Tensor nor array."""
-        if isinstance(x, (bool, int, float)) or getattr(x, "dtype", None) in ("bool", "int64"):
-            # NumPy's scalars of these types are taken for Python's. They would be strong in promotion,
-            # and np.sqrt(2.0) times float32 be float64.
-            return x.item() if hasattr(x, "item") else x
-        if hasattr(x, "item") and not backend.device_of(x):
-            return xp.asarray(x)  # NumPy's other scalars
-        raise self.foreign(self.inputs[0 if self.variadic else position], x)
+        if type(x) in (float, int, bool):
+            return x
+        if isinstance(x, backend.numpy.generic):
+            # Among several operands NumPy's scalars are taken for Python's: they would be strong in
+            # promotion, and np.sqrt(2.0) times float32 be float64. Alone they are what NumPy made of a 0-d
+            # array.
+            return x.item() if len(self.inputs) > 1 else xp.asarray(x)
+        if isinstance(x, xp.ndarray):
+            return xp.asarray(x)  # np.memmap and such
+        names = self.inputs if not self.variadic else self.inputs * (position + 1)
+        raise self.foreign(names[position] if position < len(names) else f"argument {position}", x)
 
     def foreign(self, name: str, x) -> TypeError:
         device = backend.device_of(x)
@@ -505,6 +543,8 @@ class Primitive:
         """An output as an array: NumPy gives a scalar where there are no axes."""
         if backend.device_of(out) not in ("", backend.current_device().name):
             raise self.foreign("inputs", out)
+        if out is None or type(out) is list:
+            raise TypeError(f"{self.name}: its forward function must return an array or a tuple of arrays")
         return xp.asarray(out)
 
     def arrays(self, out: tuple) -> tuple:
@@ -519,7 +559,7 @@ class Primitive:
         for name, x in zip(itertools.cycle(self.inputs), inputs):
             if backend.device_of(x) not in ("", backend.current_device().name):
                 return self.foreign(name, x)
-        kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
+        kind = next((k for k in (IndexError, ValueError) if isinstance(error, k)), TypeError)
         got = ", ".join(
             f"{name} {x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{name} {x!r}"
             for name, x in zip(itertools.cycle(self.inputs), inputs)
@@ -537,22 +577,26 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
     domain: where the inputs may lie, in the words of `tinygen.gradients.strategies`.
 
     The result is called like `forward`, on Tensors or on raw arrays. Its `.vjp(parameter, rule,
-    formula=...)` registers the rule of an input, its `.primitive` is what is known of it."""
+    formula=...)` registers the rule of an input, its `.primitive` is what is known of it. A rule must not
+    write into what it is given: others use it too."""
     if forward is None:
         return lambda function: primitive(function, broadcasts=broadcasts, domain=domain)
     self = Primitive(forward, broadcasts, domain)
     plans, new, own_files = self.plans, Tensor.__new__, _OWN_FILES
+    # Added up over the inputs that have a source, these tell which they are; how many, for a list.
+    bits = itertools.repeat(1) if self.variadic else [1 << k for k in range(len(self.inputs) + 1)]
 
     def record(*args, **static):
         # Every operation of every model passes here: it is written for speed.
         ndarray = xp.ndarray
         raw, sources, tracked = [], [], 0
-        for x in args:
-            tracked += tracked  # one bit for each input: has it a source?
+        if static:
+            self.check_static(static)
+        for x, bit in zip(args, bits):
             if type(x) is Tensor:
                 source = x._source
                 if source is not None:
-                    tracked += 1
+                    tracked += bit
                 sources.append(source)
                 raw.append(x._data)
             else:
@@ -560,7 +604,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
                 raw.append(x if type(x) is ndarray else self.plain(x, len(raw)))
         try:
             out = forward(*raw, **static) if static else forward(*raw)
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise self.explained(error, raw) from error
         if not (tracked and _recording):
             return self.wrapped(out) if Tensor in map(type, args) else out
@@ -630,14 +674,12 @@ def grad(
     outputs, inputs = _tensors(outputs, "outputs"), _tensors(inputs, "inputs")
     if grad_outputs is None:
         grad_outputs = [None] * len(outputs)
-    elif type(grad_outputs) is Tensor or hasattr(grad_outputs, "dtype"):
+    elif not isinstance(grad_outputs, (list, tuple)):
         grad_outputs = [grad_outputs]
     if len(grad_outputs) != len(outputs):
         raise ValueError(f"grad_outputs: expected one for each of {len(outputs)}, got {len(grad_outputs)}")
-    retain = create_graph if retain_graph is None else retain_graph
-    gradients = _propagate(outputs, grad_outputs, inputs, create_graph, retain)
-    if not allow_unused:
-        _refuse_unused(gradients)
+    retain = create_graph or bool(retain_graph)
+    gradients = _propagate(outputs, grad_outputs, inputs, create_graph, retain, allow_unused)
     return tuple(gradient for _, gradient in gradients)
 
 
@@ -647,6 +689,7 @@ def _propagate(
     inputs: list[Tensor] | None,
     create_graph: bool,
     retain_graph: bool,
+    allow_unused: bool = False,
 ) -> list[tuple[Tensor, Tensor | None]]:
     """Pairs (tensor, its gradient) for the inputs, or else for all leaves. Changes no `.grad`.
 
@@ -657,7 +700,9 @@ def _propagate(
     wanted, needed = set(), None
     if inputs is not None:
         wanted = {_wanted(x, position) for position, x in enumerate(inputs)}
-        needed = _leading_to(wanted, outputs)
+        needed, reached = _leading_to(wanted, outputs)
+        if not allow_unused:
+            _refuse_unused(inputs, reached)
     gradients: dict[Any, Any] = {}  # Node or Leaf -> the sum of what has reached it
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
@@ -683,6 +728,8 @@ def _propagate(
         while heap:
             node = heappop(heap)[1]
             g = gradients.pop(node)
+            if node.shape == () and type(g) is not Tensor:
+                g = xp.asarray(g)  # NumPy makes scalars of 0-d results
             sources = node.sources
             if sources is None:
                 raise _freed(node)
@@ -691,11 +738,13 @@ def _propagate(
                 _refuse_changed(node, needed)
             if wanted:
                 found.update(_parts(node, g, wanted))
+            ran = False
             try:
                 for x, rule, pull in node.plan.steps:
                     source = sources[x]
                     if needed is not None and source not in needed:
                         continue
+                    ran = True
                     x_bar = pull(g, kept)
                     if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                         x_bar = _fitted(x_bar, source, rule)
@@ -711,8 +760,8 @@ def _propagate(
                     f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at "
                     f"{rule.place}, failed: {error}; the primitive was called at {node.place}"
                 ) from error
-            if not retain_graph:
-                node.sources = node.kept = kept = None
+            if ran and not retain_graph:
+                node.sources = node.kept = node.static = kept = None
     found.update(gradients)  # the Leaves
     if inputs is None:
         leaves = [(leaf.tensor(), gradient) for leaf, gradient in found.items()]
@@ -741,8 +790,11 @@ def _seed(output: Tensor, seed, create_graph: bool):
                 f"gradient: an output of shape {output.shape} needs one; only for one element is it 1"
             )
         seed = xp.ones(output.shape, output.dtype)
+    _refuse_device("backward: outputs", output._data)
     if type(seed) is not Tensor:
+        _refuse_device("gradient", seed)
         seed = _tensor(xp.asarray(seed))
+    _refuse_device("gradient", seed._data)
     if seed.shape != output.shape:
         raise ValueError(f"gradient: expected the output's shape {output.shape}, got {seed.shape}")
     if seed.dtype != output.dtype:
@@ -750,11 +802,14 @@ def _seed(output: Tensor, seed, create_graph: bool):
     return seed if create_graph else seed._data
 
 
-def _leading_to(wanted: set, outputs: list[Tensor]) -> set:
-    """The sources below the outputs through which gradients flow to reach the wanted ones."""
-    nodes, stack = set(), [output._source for output in outputs]
+def _leading_to(wanted: set, outputs: list[Tensor]) -> tuple[set, set]:
+    """The sources below the outputs through which gradients flow to reach the wanted ones, and those of
+    the wanted that are reached."""
+    nodes, reached, stack = set(), set(), [output._source for output in outputs]
     while stack:
         node = stack.pop()
+        if node in wanted:
+            reached.add(node)
         if type(node) is Output:
             node = node.node
         if type(node) is Node and node not in nodes:
@@ -768,7 +823,7 @@ def _leading_to(wanted: set, outputs: list[Tensor]) -> set:
             needed.add(node)
             if type(node.dtype) is tuple:
                 needed.update(Output(node, k) for k in range(len(node.shape)))
-    return needed
+    return needed, reached
 
 
 def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
@@ -817,6 +872,8 @@ def _lifted(node: Node) -> list:
 
 def _fitted(x_bar, source, rule: Rule):
     """A rule's result in the shape and dtype of its input; ValueError if it does not fit."""
+    if x_bar.dtype.kind == "c":
+        raise ValueError(f"it returned complex numbers, expected {source.dtype}")
     if x_bar.shape != source.shape:
         if not (rule.primitive.broadcasts and _broadcasts_to(source.shape, x_bar.shape)):
             raise ValueError(f"it returned shape {x_bar.shape}, expected its input's, {source.shape}")
@@ -850,9 +907,9 @@ def _owned(gradient, given: set[int]) -> Tensor:
     return _tensor(array, source)
 
 
-def _refuse_unused(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
-    for position, (tensor, gradient) in enumerate(gradients):
-        if gradient is None:
+def _refuse_unused(inputs: list[Tensor], reached: set) -> None:
+    for position, tensor in enumerate(inputs):
+        if tensor._source not in reached:
             raise ValueError(
                 f"inputs: the output does not depend on number {position}, a Tensor of shape {tensor.shape}"
                 + (f" named {tensor.name!r}" if tensor.name else "")

@@ -54,7 +54,7 @@ def _cuda() -> Device:
     except Exception as error:
         raise RuntimeError(
             "device 'cuda' needs a GPU with CuPy (pip install 'tinygen[cuda12]' or 'tinygen[cuda13]'), "
-            f"and it does not work here: {type(error).__name__}: {str(error).splitlines()[0]}"
+            f"and it does not work here: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         ) from None
     return Device(
         "cuda",
@@ -88,14 +88,13 @@ def get_device(name: str) -> Device:
 
 def set_device(name: str) -> None:
     """Compute on device `name`, "cpu" or "cuda", from now on. Errors: see `get_device`."""
-    global _current, _default_generator
+    global _current
     _current = get_device(name)
     names = {key: value for key, value in vars(_current.module).items() if not key.startswith("_")}
     for stale in vars(xp).keys() - names.keys():
         if not stale.startswith("_"):
             delattr(xp, stale)
     vars(xp).update(names)
-    _default_generator = None
 
 
 class device:
@@ -103,13 +102,15 @@ class device:
 
     def __init__(self, name: str):
         self.name = name
+        self._before: list[str] = []
 
     def __enter__(self) -> None:
-        self._before = _current.name
+        before = _current.name
         set_device(self.name)
+        self._before.append(before)
 
     def __exit__(self, *error) -> None:
-        set_device(self._before)
+        set_device(self._before.pop())
 
 
 def current_device() -> Device:
@@ -118,7 +119,9 @@ def current_device() -> Device:
 
 
 def device_of(array) -> str:
-    """The name of the device on which an array lives; "" for what is no array of a device in use."""
+    """The name of the device on which an array or a NumPy scalar lives; "" for what is neither."""
+    if isinstance(array, numpy.generic):
+        return "cpu"
     for made in _devices.values():
         if isinstance(array, made.module.ndarray):
             return made.name
@@ -149,7 +152,8 @@ class Generator:
     Training makes a generator from (seed, step) for each step, so nothing random needs saving."""
 
     def __init__(self, *key: int):
-        self._source = _current.random(numpy.random.SeedSequence(key))
+        # SeedSequence pads with zeros: without the length, (0,) and (0, 0) would be one stream.
+        self._source = _current.random(numpy.random.SeedSequence((len(key), *key)))
 
     def normal(self, shape, dtype="float32"):
         """Draws from N(0, 1)."""
@@ -173,25 +177,25 @@ class Generator:
 
 
 _seed = 0
-_default_generator: Generator | None = None
+_default_generators: dict[str, Generator] = {}  # device name -> the generator that draws there
 _host_generator: numpy.random.Generator | None = None
 
 
 def seed(n: int) -> None:
     """Restart the default generator, which draws wherever none is passed, and that of initial weights, with
     a non-negative integer. They start with seed 0."""
-    global _seed, _default_generator, _host_generator
+    global _seed, _host_generator
     if not isinstance(n, int) or n < 0:
         raise ValueError(f"seed: n: expected an integer of at least 0, got {n!r}")
-    _seed, _default_generator, _host_generator = n, None, None
+    _seed, _host_generator = n, None
+    _default_generators.clear()
 
 
 def default_generator() -> Generator:
     """The generator that draws wherever none is passed."""
-    global _default_generator
-    if _default_generator is None:
-        _default_generator = Generator(_seed)
-    return _default_generator
+    if _current.name not in _default_generators:
+        _default_generators[_current.name] = Generator(_seed)
+    return _default_generators[_current.name]
 
 
 def host_generator() -> numpy.random.Generator:

@@ -1,6 +1,6 @@
 """How weights start. They are drawn on the host, so that a model starts alike on every device.
 
-`tg.seed` restarts the draws, and so does a change of device: whatever the default generator restarts with.
+`tg.seed` restarts the draws.
 """
 
 from __future__ import annotations
@@ -9,21 +9,7 @@ import math
 
 import numpy  # not the backend's xp: weights are drawn on the host
 
-from .. import backend
-
-_beside: backend.Generator | None = None  # the default generator that `_host` was started with
-_host: numpy.random.Generator
-
-
-def _generator() -> numpy.random.Generator:
-    """The generator of initial weights, which restarts when the default generator does."""
-    global _beside, _host
-    if _beside is not backend.default_generator():
-        _beside = backend.default_generator()
-        # A child of the seed: neither the default generator nor any that training makes draws the same.
-        (child,) = numpy.random.SeedSequence(backend._seed).spawn(1)
-        _host = numpy.random.default_rng(child)
-    return _host
+from ..backend import host_generator
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -38,11 +24,11 @@ def glorot_uniform(shape: tuple[int, ...]) -> numpy.ndarray:
     their size (X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
     networks, 2010, eq. 16)."""
     bound = math.sqrt(6 / sum(_fans(shape)))
-    return (2 * bound) * _generator().random(shape, dtype="float32") - bound
+    return (2 * bound) * host_generator().random(shape, dtype="float32") - bound
 
 
 def he_normal(shape: tuple[int, ...]) -> numpy.ndarray:
     """N(0, 2 / fan_in), float32: signals keep their size through layers of ReLU units (K. He, X. Zhang,
     S. Ren and J. Sun, Delving deep into rectifiers, 2015, eq. 10)."""
     fan_in, _ = _fans(shape)
-    return math.sqrt(2 / fan_in) * _generator().standard_normal(shape, dtype="float32")
+    return math.sqrt(2 / fan_in) * host_generator().standard_normal(shape, dtype="float32")

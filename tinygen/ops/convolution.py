@@ -30,9 +30,6 @@ from .reduction import max as maximum_over
 from .reduction import mean
 from .shaping import broadcast_to, reshape
 
-ENGINE_FRAME = True  # calls from here are told as calls of whoever called
-
-
 # The three primitives, with stride (sh, sw), padding ((top, bottom), (left, right)), dilation (dh, dw) ------
 
 

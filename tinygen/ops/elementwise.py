@@ -393,5 +393,7 @@ _astype.vjp("x", lambda g: g, formula="x̄ = ȳ")
 
 
 def astype(x, dtype):
-    """x in another floating dtype."""
+    """x in another floating dtype (else TypeError)."""
+    if xp.dtype(dtype).kind != "f":
+        raise TypeError(f"astype: dtype: expected a floating one, got {dtype}")
     return _astype(x, dtype=dtype)
