@@ -583,8 +583,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         return lambda function: primitive(function, broadcasts=broadcasts, domain=domain)
     self = Primitive(forward, broadcasts, domain)
     plans, new, own_files = self.plans, Tensor.__new__, _OWN_FILES
-    # Added up over the inputs that have a source, these tell which they are; how many, for a list.
-    bits = itertools.repeat(1) if self.variadic else [1 << k for k in range(len(self.inputs) + 1)]
+    base = 1 if self.variadic else 2  # `tracked` has a binary digit for each input; counts those of a list
 
     def record(*args, **static):
         # Every operation of every model passes here: it is written for speed.
@@ -592,11 +591,12 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         raw, sources, tracked = [], [], 0
         if static:
             self.check_static(static)
-        for x, bit in zip(args, bits):
+        for x in args:
+            tracked *= base
             if type(x) is Tensor:
                 source = x._source
                 if source is not None:
-                    tracked += bit
+                    tracked += 1
                 sources.append(source)
                 raw.append(x._data)
             else:
@@ -728,7 +728,7 @@ def _propagate(
         while heap:
             node = heappop(heap)[1]
             g = gradients.pop(node)
-            if node.shape == () and type(g) is not Tensor:
+            if not node.shape and type(g) is not Tensor:
                 g = xp.asarray(g)  # NumPy makes scalars of 0-d results
             sources = node.sources
             if sources is None:

@@ -16,6 +16,7 @@ all different by 0.01 or more where there are at most 85: kinks are far away for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def arrays(shape, domain: str = "real", dtype="float64"):
 
 def alike(shapes, domain: str):
     """Lists of float64 arrays of these shapes, all of one domain; if it is "distinct", across the arrays."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    sizes = [math.prod(shape) for shape in shapes]
 
     def cut(rng):
         parts = np.split(DOMAINS[domain](rng, sum(sizes)), list(accumulate(sizes))[:-1])
@@ -154,7 +155,7 @@ def calls(draw, primitive) -> Call:
         return draw(STRUCTURES[known.name](known))
     if known.static:
         raise LookupError(f"{known.name}: STRUCTURES has no entry for its static arguments")
-    if known.domain in TOGETHER:
+    if isinstance(known.domain, str) and known.domain in TOGETHER:
         return Call(draw(TOGETHER[known.domain]()), {})
     return draw(elementwise(known))
 
@@ -163,16 +164,19 @@ def calls(draw, primitive) -> Call:
 def elementwise(draw, known, **static) -> Call:
     """Calls on inputs of one shape, or of shapes that broadcast if the primitive does; `static` gives a
     strategy for each static argument."""
-    count = len(known.inputs)
-    shapes = draw(broadcastable_shapes(count) if known.broadcasts else array_shapes().map(lambda s: [s] * count))
-    words = known.domain if isinstance(known.domain, dict) else dict.fromkeys(known.inputs, known.domain)
-    for name in known.inputs:
-        if words.get(name) not in DOMAINS:
-            raise LookupError(f"{known.name}: {name}: expected a domain in {list(DOMAINS)}, got {words.get(name)}")
-    if len(set(words.values())) == 1:
-        inputs = draw(alike(shapes, words[known.inputs[0]]))
+    domain, names = known.domain, known.inputs
+    words = [domain.get(name) if isinstance(domain, dict) else domain for name in names]
+    for name, word in zip(names, words):
+        if word not in DOMAINS:
+            raise LookupError(f"{known.name}: {name}: expected a domain in {list(DOMAINS)}, got {word!r}")
+    if known.broadcasts:
+        shapes = draw(broadcastable_shapes(len(names)))
     else:
-        inputs = [draw(arrays(shape, words[name])) for shape, name in zip(shapes, known.inputs)]
+        shapes = [draw(array_shapes())] * len(names)
+    if len(set(words)) == 1:
+        inputs = draw(alike(shapes, words[0]))
+    else:
+        inputs = [draw(arrays(shape, word)) for shape, word in zip(shapes, words)]
     return Call(inputs, {name: draw(values) for name, values in static.items()})
 
 
@@ -206,22 +210,34 @@ TOGETHER: dict[str, Callable] = {
 }
 
 
-# What a primitive's inputs and static arguments have to do with each other -----------------------------
+# Calls of primitives whose static arguments depend on their inputs ----------------------------------------
 
 
-@st.composite
-def _on_axes(draw, known, axis=axes, least=0, **static) -> Call:
-    """Calls with an `axis` along which there are `least` elements or more."""
-    shape = draw(array_shapes(min_dims=0 if axis is axes and least < 2 else 1))
-    chosen = draw(axis(len(shape)).filter(lambda chosen: least < 2 or chosen != ()))
-    along = range(len(shape)) if chosen is None else _several(chosen, len(shape))
-    shape = tuple(max(n, least) if a in along else n for a, n in enumerate(shape))
-    static = {name: draw(values) for name, values in static.items()}
-    return Call([draw(arrays(shape, known.domain))], {"axis": chosen, **static})
+def _on_shape(static: Callable, **limits) -> Callable:
+    """Calls on one array: `static` gives for its shape a strategy for each static argument."""
+
+    @st.composite
+    def strategy(draw, known) -> Call:
+        shape = draw(array_shapes(**limits))
+        x = draw(arrays(shape, known.domain))
+        return Call([x], {name: draw(values) for name, values in static(shape).items()})
+
+    return strategy
 
 
-def _several(axis, ndim: int) -> list[int]:
-    return [a % ndim for a in (axis if isinstance(axis, tuple) else [axis])]
+def _on_axes(least: int = 0, axis: Callable = axes, **static) -> Callable:
+    """Calls on one array with an `axis` along which there are `least` elements or more."""
+
+    @st.composite
+    def strategy(draw, known) -> Call:
+        shape = draw(array_shapes(min_dims=0 if axis is axes and least < 2 else 1))
+        chosen = draw(axis(len(shape)).filter(lambda chosen: least < 2 or chosen != ()))
+        along = chosen if isinstance(chosen, tuple) else range(len(shape)) if chosen is None else [chosen]
+        along = [a % len(shape) for a in along]
+        x = draw(arrays([max(n, least) if a in along else n for a, n in enumerate(shape)], known.domain))
+        return Call([x], {"axis": chosen, **{name: draw(values) for name, values in static.items()}})
+
+    return strategy
 
 
 @st.composite
@@ -237,50 +253,17 @@ def _clip(draw, known) -> Call:
     shape, bounds_shape = draw(broadcastable_shapes(2))
     x = draw(arrays(shape, "distinct"))
     ends = np.sort([-3.0, *x.ravel(), 3.0])
-    bounds = draw(generators).choice((ends[1:] + ends[:-1]) / 2, (2, *bounds_shape))
-    low, high = float(bounds.min()), bounds.max(axis=0)
-    a_min, a_max = draw(st.sampled_from([(low, high), (low, None), (None, high)]))
+    between = (ends[1:] + ends[:-1]) / 2
+    a_min = float(draw(st.sampled_from(between)))
+    a_max = draw(generators).choice(between[between >= a_min], bounds_shape)
+    a_min, a_max = draw(st.sampled_from([(a_min, a_max), (a_min, None), (None, a_max)]))
     return Call([x], {"a_min": a_min, "a_max": a_max})
-
-
-@st.composite
-def _reshape(draw, known) -> Call:
-    shape = draw(array_shapes())
-    other = draw(st.sampled_from([shape[::-1], (-1,), (1, *shape), (int(np.prod(shape)), 1)]))
-    return Call([draw(arrays(shape, known.domain))], {"shape": other})
-
-
-@st.composite
-def _transpose(draw, known) -> Call:
-    shape = draw(array_shapes())
-    order = draw(st.permutations(range(len(shape))))
-    return Call([draw(arrays(shape, known.domain))], {"axes": tuple(order)})
 
 
 @st.composite
 def _broadcast_to(draw, known) -> Call:
     shapes = draw(broadcastable_shapes(2))
-    shape = np.broadcast_shapes(*shapes)
-    return Call([draw(arrays(shapes[0], known.domain))], {"shape": shape})
-
-
-@st.composite
-def _pad(draw, known) -> Call:
-    shape = draw(array_shapes(max_dims=2))
-    widths = draw(st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * len(shape)))
-    return Call([draw(arrays(shape, known.domain))], {"widths": widths, "value": draw(st.integers(-1, 1))})
-
-
-@st.composite
-def _triangle(draw, known) -> Call:
-    shape = draw(array_shapes(min_dims=2))
-    return Call([draw(arrays(shape, known.domain))], {"k": draw(st.integers(-3, 3))})
-
-
-@st.composite
-def _getitem(draw, known) -> Call:
-    shape = draw(array_shapes())
-    return Call([draw(arrays(shape, known.domain))], {"index": draw(indices(shape))})
+    return Call([draw(arrays(shapes[0], known.domain))], {"shape": np.broadcast_shapes(*shapes)})
 
 
 @st.composite
@@ -315,14 +298,8 @@ def _split(draw, known) -> Call:
     return Call([draw(arrays(shape, known.domain))], {"axis": axis, "starts": (0, *cuts, shape[axis])})
 
 
-@st.composite
-def _unstack(draw, known) -> Call:
-    shape = draw(array_shapes(min_dims=1, min_side=1))
-    return Call([draw(arrays(shape, known.domain))], {"axis": draw(st.integers(0, len(shape) - 1))})
-
-
 class Convolution(NamedTuple):
-    """The three shapes of a convolution and its geometry, as the primitives of tinygen.ops take it."""
+    """The three shapes of a convolution and its geometry, as the primitives of tinygen.ops take them."""
 
     x: tuple[int, int, int, int]
     w: tuple[int, int, int, int]
@@ -338,10 +315,10 @@ class Convolution(NamedTuple):
 
 @st.composite
 def convolutions(draw, padded=True) -> Convolution:
-    """Convolutions whose windows need not reach the last lines, and may lie in the zeros around the image."""
+    """Convolutions; the windows may leave out the image's last lines, and lie in the zeros around it.
+    Without `padded` there are none around it, nor between the taps (no dilation)."""
     n, c, o = draw(st.tuples(st.integers(0, 2), st.integers(1, 2), st.integers(1, 2)))
-    sides = [draw(_side(padded)) for _ in range(2)]
-    size, kernel, out, stride, padding, dilation = zip(*sides)
+    size, kernel, out, stride, padding, dilation = zip(draw(_side(padded)), draw(_side(padded)))
     return Convolution((n, *size, c), (*kernel, c, o), (n, *out, o), stride, padding, dilation)
 
 
@@ -349,85 +326,67 @@ def convolutions(draw, padded=True) -> Convolution:
 def _side(draw, padded: bool):
     """(image, kernel, output, stride, padding, dilation) along one axis."""
     kernel, out, stride = draw(st.tuples(*[st.integers(1, 3)] * 3))
-    dilation, *padding = draw(st.tuples(st.integers(1, 2), *[st.integers(0, 2)] * 2)) if padded else (1, 0, 0)
+    before, after = draw(st.tuples(*[st.integers(0, 2)] * 2)) if padded else (0, 0)
+    dilation = draw(st.integers(1, 2)) if padded else 1
     unused = draw(st.integers(0, stride - 1))
-    size = (out - 1) * stride + dilation * (kernel - 1) + 1 + unused - sum(padding)
-    if size < 1:
-        size, padding = size + sum(padding), (0, 0)
-    return size, kernel, out, stride, tuple(padding), dilation
+    size = (out - 1) * stride + dilation * (kernel - 1) + 1 + unused
+    if size <= before + after:
+        before = after = 0
+    return size - before - after, kernel, out, stride, (before, after), dilation
 
 
-@st.composite
-def _conv2d(draw, known) -> Call:
-    problem = draw(convolutions())
-    return Call(draw(alike([problem.x, problem.w], "real")), problem.geometry)
+def _on_convolution(arguments: Callable, padded=True) -> Callable:
+    """Calls that `arguments` makes of a convolution: the shapes of inputs, and the static arguments."""
 
+    @st.composite
+    def strategy(draw, known) -> Call:
+        shapes, static = arguments(draw(convolutions(padded)))
+        return Call(draw(alike(shapes, "real")), static)
 
-@st.composite
-def _conv_transpose2d(draw, known) -> Call:
-    problem = draw(convolutions())
-    return Call(draw(alike([problem.y, problem.w], "real")), {"size": problem.x[1:3], **problem.geometry})
-
-
-@st.composite
-def _conv2d_kernel(draw, known) -> Call:
-    problem = draw(convolutions())
-    return Call(draw(alike([problem.x, problem.y], "real")), {"kernel": problem.w[:2], **problem.geometry})
-
-
-@st.composite
-def _windows(draw, known) -> Call:
-    problem = draw(convolutions(padded=False))
-    static = {"kernel": problem.w[:2], "stride": problem.stride}
-    return Call([draw(arrays(problem.x, "real"))], static)
-
-
-@st.composite
-def _overlap_windows(draw, known) -> Call:
-    problem = draw(convolutions(padded=False))
-    (n, *out, _), (*kernel, c, _) = problem.y, problem.w
-    static = {"size": problem.x[1:3], "stride": problem.stride}
-    return Call([draw(arrays((n, *out, *kernel, c), "real"))], static)
+    return strategy
 
 
 # name -> function from what is known of the primitive to a strategy of its calls
-_KEEPDIMS = {"keepdims": st.booleans()}
-_DDOF = {"ddof": st.integers(0, 1)}
 STRUCTURES: dict[str, Callable] = {
     "astype": lambda known: elementwise(known, dtype=st.just("float64")),
-    "leaky_relu": lambda known: elementwise(known, slope=st.floats(0, 0.9)),
-    "elu": lambda known: elementwise(known, alpha=st.floats(0.5, 2)),
+    "leaky_relu": lambda known: elementwise(known, slope=st.sampled_from([0.0, 0.01, 0.5])),
+    "elu": lambda known: elementwise(known, alpha=st.sampled_from([0.5, 1.0, 2.0])),
     "where": _where,
     "clip": _clip,
-    "sum": lambda known: _on_axes(known, **_KEEPDIMS),
-    "norm": lambda known: _on_axes(known, **_KEEPDIMS),
-    "mean": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
-    "max": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
-    "min": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
-    "logsumexp": lambda known: _on_axes(known, least=1, **_KEEPDIMS),
-    "var": lambda known: _on_axes(known, least=2, **_DDOF, **_KEEPDIMS),
-    "std": lambda known: _on_axes(known, least=2, **_DDOF, **_KEEPDIMS),
-    "cumsum": lambda known: _on_axes(known, one_axis),
-    "softmax": lambda known: _on_axes(known, one_axis, least=1),
-    "log_softmax": lambda known: _on_axes(known, one_axis, least=1),
-    "flip": _on_axes,
-    "reshape": _reshape,
-    "transpose": _transpose,
+    "sum": _on_axes(keepdims=st.booleans()),
+    "norm": _on_axes(keepdims=st.booleans()),
+    "mean": _on_axes(least=1, keepdims=st.booleans()),
+    "max": _on_axes(least=1, keepdims=st.booleans()),
+    "min": _on_axes(least=1, keepdims=st.booleans()),
+    "logsumexp": _on_axes(least=1, keepdims=st.booleans()),
+    "var": _on_axes(least=2, keepdims=st.booleans(), ddof=st.integers(0, 1)),
+    "std": _on_axes(least=2, keepdims=st.booleans(), ddof=st.integers(0, 1)),
+    "softmax": _on_axes(least=1, axis=one_axis),
+    "log_softmax": _on_axes(least=1, axis=one_axis),
+    "cumsum": _on_axes(axis=one_axis),
+    "flip": _on_axes(),
+    "reshape": _on_shape(lambda s: {"shape": st.sampled_from([s[::-1], (1, *s), (math.prod(s),)])}),
+    "transpose": _on_shape(lambda s: {"axes": st.permutations(range(len(s))).map(tuple)}),
     "broadcast_to": _broadcast_to,
-    "pad": _pad,
-    "tril": _triangle,
-    "triu": _triangle,
-    "getitem": _getitem,
+    "pad": _on_shape(
+        lambda s: {"widths": st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * len(s)), "value": st.just(1)},
+        max_dims=2,
+    ),
+    "tril": _on_shape(lambda s: {"k": st.integers(-3, 3)}, min_dims=2),
+    "triu": _on_shape(lambda s: {"k": st.integers(-3, 3)}, min_dims=2),
+    "getitem": _on_shape(lambda s: {"index": indices(s)}),
     "scatter": _scatter,
     "stack": _stack,
     "concatenate": _concatenate,
     "split": _split,
-    "unstack": _unstack,
-    "conv2d": _conv2d,
-    "conv_transpose2d": _conv_transpose2d,
-    "conv2d_kernel": _conv2d_kernel,
-    "windows": _windows,
-    "overlap_windows": _overlap_windows,
+    "unstack": _on_shape(lambda s: {"axis": st.integers(0, len(s) - 1)}, min_dims=1, min_side=1),
+    "conv2d": _on_convolution(lambda c: ([c.x, c.w], c.geometry)),
+    "conv_transpose2d": _on_convolution(lambda c: ([c.y, c.w], {"size": c.x[1:3], **c.geometry})),
+    "conv2d_kernel": _on_convolution(lambda c: ([c.x, c.y], {"kernel": c.w[:2], **c.geometry})),
+    "windows": _on_convolution(lambda c: ([c.x], {"kernel": c.w[:2], "stride": c.stride}), padded=False),
+    "overlap_windows": _on_convolution(
+        lambda c: ([(*c.y[:3], *c.w[:3])], {"size": c.x[1:3], "stride": c.stride}), padded=False
+    ),
 }
 
 
@@ -456,8 +415,8 @@ class Expression:
     """A computation, called on as many arrays or Tensors as it has inputs; returns a tuple.
 
     inputs: float64 arrays to call it on.
-    steps: pairs (name in STEPS, numbers of its operands). The values are numbered: first the inputs, then what
-        one step after another gives.
+    steps: pairs (name in STEPS, numbers of its operands). The values are numbered: first the inputs, then
+        what one step after another gives.
     outputs: the numbers of the values that are returned."""
 
     def __init__(self, inputs: list, steps: list[tuple[str, tuple[int, ...]]], outputs: list[int]):
