@@ -106,6 +106,31 @@ def test_adam_moves_by_the_learning_rate_at_first():
     np.testing.assert_allclose(x.data, [0.75, 0.75, 1.25], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        (SGD, {"lr": 0.1, "momentum": 0.9}),
+        (RMSProp, {"alpha": 0.9}),
+        (Adam, {"betas": (0.9, 0.9)}),
+    ],
+)
+def test_averages_of_a_gradient_that_stays_zero_do_not_shrink_into_subnormal_numbers(kind, options):
+    x = tg.Tensor([1.0, 0.0, -1.0], requires_grad=True)
+    optimizer = kind([x], **options)
+    for step in range(1200):
+        x.grad = tg.Tensor([0.0 if step else 1.0, 0.0, 0.0])
+        optimizer.step()
+        if step == 1000:
+            x.grad = None
+            settled = x.numpy()
+    averages = [a for a in vars(optimizer).values() if type(a) is np.ndarray and a is not x.data.base]
+    assert len(averages) > 1
+    for average in averages:
+        assert not ((average != 0) & (abs(average) < np.finfo("float32").tiny)).any()
+    np.testing.assert_allclose(x.data, settled, atol=1e-8)  # and nothing moves by it
+    assert x.data[1] == pytest.approx(0, abs=1e-8)
+
+
 @pytest.mark.parametrize("kind", [SGD, RMSProp, Adam])
 def test_finds_a_minimum(kind):
     target = values(1, "float32")[0]

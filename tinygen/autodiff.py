@@ -707,24 +707,9 @@ def _propagate(
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
 
-    def receive(source, x_bar):
-        if type(source) is Output:
-            node, index = source
-            parts = gradients.get(node)
-            if parts is None:
-                parts = gradients[node] = [None] * len(node.shape)
-                heappush(heap, (-node.tick, node))
-            parts[index] = x_bar if parts[index] is None else parts[index] + x_bar
-        elif source in gradients:
-            gradients[source] = gradients[source] + x_bar
-        else:
-            gradients[source] = x_bar
-            if type(source) is Node:
-                heappush(heap, (-source.tick, source))
-
     with _recorded(create_graph):
         for output, seed in zip(outputs, seeds):
-            receive(output._source, seed)
+            _receive(output._source, seed, gradients, heap)
         while heap:
             node = heappop(heap)[1]
             g = gradients.pop(node)
@@ -754,7 +739,7 @@ def _propagate(
                         gradients[source] = x_bar
                         heappush(heap, (-source.tick, source))
                     else:
-                        receive(source, x_bar)
+                        _receive(source, x_bar, gradients, heap)
             except Exception as error:
                 raise RuntimeError(
                     f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at "
@@ -768,6 +753,23 @@ def _propagate(
         return [(tensor, _owned(gradient, given)) for tensor, gradient in leaves if tensor is not None]
     gradients = [found.get(x._source) for x in inputs]
     return [(x, None if g is None else _owned(g, given)) for x, g in zip(inputs, gradients)]
+
+
+def _receive(source, x_bar, gradients: dict, heap: list) -> None:
+    """Add a gradient to what has reached its source; with the first, a Node begins to wait."""
+    if type(source) is Output:
+        node, index = source
+        parts = gradients.get(node)
+        if parts is None:
+            parts = gradients[node] = [None] * len(node.shape)
+            heappush(heap, (-node.tick, node))
+        parts[index] = x_bar if parts[index] is None else parts[index] + x_bar
+    elif source in gradients:
+        gradients[source] = gradients[source] + x_bar
+    else:
+        gradients[source] = x_bar
+        if type(source) is Node:
+            heappush(heap, (-source.tick, source))
 
 
 def _wanted(x: Tensor, position: int):

@@ -14,9 +14,9 @@ from . import backend
 from .autodiff import Leaf, Tensor, note_change
 from .backend import xp
 
-# Added to each gradient, as far below what rounding shows. Where a gradient stays 0, as for the weights of a
-# unit that is never active, averages would shrink into the subnormal numbers of float32 and stick there, and on
-# those a processor can be 45 times slower.
+# Added to each gradient. Where one stays 0, as for the weights of a unit that is never active, averages would
+# shrink into the subnormal numbers of float32 and stick there, on which a processor can be 45 times slower.
+# With the default ε this moves a parameter by lr · 1e-10 a step at most.
 TINY = 1e-18
 
 
