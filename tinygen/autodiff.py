@@ -26,7 +26,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from heapq import heappop, heappush
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -311,16 +311,16 @@ class Node:
     plan: the primitive, and the rules to run.
     sources: for each input, where its gradient goes: a Leaf, the Node that made the input, or one `Output`
         of a Node with several; None where no gradient is needed.
-    kept: what the plan's rules asked for, one after another.
+    record: of the call, as a Rule describes it; None in place of what no rule of the plan asks for.
     tick: when the node was made; what it was computed from is older.
     static: the static arguments of the call.
     shape, dtype: of the output (tuples of them where the primitive returns a tuple).
     code, instruction: where the primitive was called; `place` says it in words.
 
-    When the graph is freed, sources and kept become None.
+    When the graph is freed, sources, record and static become None.
     """
 
-    __slots__ = ("code", "dtype", "instruction", "kept", "plan", "shape", "sources", "static", "tick")
+    __slots__ = ("code", "dtype", "instruction", "plan", "record", "shape", "sources", "static", "tick")
 
     @property
     def place(self) -> str:
@@ -372,41 +372,32 @@ class Rule:
 class Plan:
     """What a call of a primitive keeps, and which rules run backward, when certain inputs are tracked.
 
-    keep: takes from the record of a call the tuple of values to keep, `needs` telling which: for one rule
-        after another what it asked for.
-    steps: for each tracked input, (its number, the rule, the rule as a function of g and the kept values)."""
+    steps: for each tracked input, (its number, its rule, the rule as a function of g and the kept record).
+    needs: the positions in the record that some of these rules ask for.
+    unneeded: the other positions."""
 
     def __init__(self, primitive: Primitive, tracked: Sequence[bool]):
         self.primitive = primitive
-        self.needs: list[int] = []
         self.steps: list[tuple[int, Rule, Callable]] = []
-        numbers: list[int] = []  # for each need, of the input whose rule has it
         for x in itertools.compress(range(len(tracked)), tracked):
             rule = primitive.rule(x)
-            self.steps.append((x, rule, _on_kept(rule.function, len(self.needs), len(rule.needs))))
-            self.needs += rule.needs
-            numbers += [x] * len(rule.needs)
-        if primitive.variadic:
-            pairs = list(zip(self.needs, numbers))
-            self.keep = lambda record: tuple(x if need == WHICH else record[need] for need, x in pairs)
-        elif len(self.needs) > 1:
-            self.keep = itemgetter(*self.needs)
-        elif self.needs:  # of one position itemgetter makes no tuple
-            (only,) = self.needs
-            self.keep = lambda record: (record[only],)
-        else:
-            self.keep = lambda record: ()
+            self.steps.append((x, rule, _on_record(rule, x)))
+        self.needs = {need for _, rule, _ in self.steps for need in rule.needs} - {WHICH}
+        size = len(primitive.inputs) + 1 + len(primitive.static) + len(primitive.shapes)
+        self.unneeded = [position for position in range(size) if position not in self.needs]
 
 
-def _on_kept(function: Callable, start: int, count: int) -> Callable:
-    """A rule as a function of g and all kept values, of which `count` from `start` on are its own."""
-    if count == 0:
-        return lambda g, kept: function(g)
-    if count == 1:
-        return lambda g, kept: function(g, kept[start])
-    if count == 2:
-        return lambda g, kept: function(g, kept[start], kept[start + 1])
-    return lambda g, kept: function(g, *kept[start : start + count])
+def _on_record(rule: Rule, x: int) -> Callable:
+    """A rule, for input number x, as a function of g and the record of the call."""
+    function, needs = rule.function, rule.needs
+    if WHICH in needs:
+        return lambda g, record: function(g, *(x if need == WHICH else record[need] for need in needs))
+    if len(needs) == 0:
+        return lambda g, record: function(g)
+    if len(needs) == 1:
+        (first,) = needs
+        return lambda g, record: function(g, record[first])
+    return lambda g, record: function(g, *[record[need] for need in needs])
 
 
 # Primitives ----------------------------------------------------------------------------------------
@@ -624,7 +615,12 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         node = Node()
         node.plan = plan = plans.get(tracked) or self.plan(sources, tracked)
         node.sources = sources
-        node.kept = plan.keep(raw)
+        if plan.needs:
+            for position in plan.unneeded:
+                raw[position] = None
+            node.record = raw
+        else:
+            node.record = None
         node.static = static
         node.code = code
         node.instruction = frame.f_lasti
@@ -718,7 +714,7 @@ def _propagate(
             sources = node.sources
             if sources is None:
                 raise _freed(node)
-            kept = _lifted(node) if create_graph else node.kept
+            record = _lifted(node) if create_graph else node.record
             if node.tick < _last_change:
                 _refuse_changed(node, needed)
             if wanted:
@@ -730,7 +726,7 @@ def _propagate(
                     if needed is not None and source not in needed:
                         continue
                     ran = True
-                    x_bar = pull(g, kept)
+                    x_bar = pull(g, record)
                     if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                         x_bar = _fitted(x_bar, source, rule)
                     if source in gradients:
@@ -746,7 +742,7 @@ def _propagate(
                     f"{rule.place}, failed: {error}; the primitive was called at {node.place}"
                 ) from error
             if ran and not retain_graph:
-                node.sources = node.kept = node.static = kept = None
+                node.sources = node.record = node.static = record = None
     found.update(gradients)  # the Leaves
     if inputs is None:
         leaves = [(leaf.tensor(), gradient) for leaf, gradient in found.items()]
@@ -838,9 +834,9 @@ def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
 
 def _refuse_changed(node: Node, needed: set | None) -> None:
     """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
-    kept = iter(node.kept)
     for x, rule, _ in node.plan.steps:
-        for value in itertools.islice(kept, len(rule.needs)):
+        for need in rule.needs:
+            value = x if need == WHICH else node.record[need]
             arrays = value if type(value) is tuple else (value,)
             changed = any(type(a) is xp.ndarray and _changed_since(node.tick, a) for a in arrays)
             if changed and (needed is None or node.sources[x] in needed):
@@ -852,24 +848,25 @@ def _refuse_changed(node: Node, needed: set | None) -> None:
                 )
 
 
-def _lifted(node: Node) -> list:
-    """What a node kept as the Tensors of the graph, so that what a rule computes has a history."""
-    primitive, sources = node.plan.primitive, node.sources
-    output = len(primitive.inputs)
+def _lifted(node: Node) -> list | None:
+    """The record of a node with Tensors of the graph in it, so that what a rule computes has a history."""
+    primitive, sources, record = node.plan.primitive, node.sources, node.record
+    if record is None:
+        return None
 
     def lift(value, source):
-        return value if source is None else _tensor(value, source)
+        return value if source is None or value is None else _tensor(value, source)
 
-    def lift_need(need, value):
-        if need == output:
-            if type(value) is tuple:
-                return tuple(_tensor(part, Output(node, k)) for k, part in enumerate(value))
-            return _tensor(value, node)
-        if 0 <= need < output:
-            return tuple(map(lift, value, sources)) if primitive.variadic else lift(value, sources[need])
-        return value
-
-    return list(map(lift_need, node.plan.needs, node.kept))
+    inputs, (out, *rest) = record[: len(primitive.inputs)], record[len(primitive.inputs) :]
+    if not primitive.variadic:
+        inputs = map(lift, inputs, sources)
+    elif inputs[0] is not None:
+        inputs = [tuple(map(lift, inputs[0], sources))]
+    if type(out) is tuple:
+        out = tuple(_tensor(part, Output(node, k)) for k, part in enumerate(out))
+    else:
+        out = lift(out, node)
+    return [*inputs, out, *rest]
 
 
 def _fitted(x_bar, source, rule: Rule):

@@ -1,0 +1,7 @@
+"""How many examples hypothesis draws: `pytest --hypothesis-profile=thorough` for many more than usual."""
+
+from hypothesis import settings
+
+settings.register_profile("default", max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("default")
