@@ -2,6 +2,6 @@
 
 from hypothesis import settings
 
-settings.register_profile("default", max_examples=50, deadline=None)
+settings.register_profile("default", max_examples=100, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("default")

@@ -499,6 +499,7 @@ class Primitive:
         return [*record, *statics, *(getattr(inputs[x], "shape", ()) for x in self.shapes)]
 
     def check_static(self, static: dict[str, Any]) -> None:
+        """Refuse what cannot be static; NumPy's scalars become Python's, which are weak in promotion."""
         for name, value in static.items():
             if name in self.inputs:
                 raise TypeError(f"{self.name}: {name} is differentiable: give it by position, not by name")
@@ -507,6 +508,8 @@ class Primitive:
                     f"{self.name}: {name} is static, nothing is differentiated with respect to it: "
                     "expected plain values, got a Tensor"
                 )
+            if isinstance(value, backend.numpy.generic):
+                static[name] = value.item()
 
     def plain(self, x, position: int):
         """What the forward function gets for an argument that is neither Tensor nor array."""

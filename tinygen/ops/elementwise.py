@@ -83,9 +83,9 @@ def power(a, b):
 
 @power.vjp("a", formula="ā = ȳ b aᵇ⁻¹")
 def _(g, a, b):
-    # Where b = 0 the factor b decides: 0, also at a = 0. Where ȳ = 0 nothing is sent back.
-    a = a + ((a == 0) & (g == 0))
-    return g * (b * a ** (b - (b != 0)))
+    # At a = 0 the power may be infinite. Where b = 0 or ȳ = 0 the gradient is 0 all the same.
+    a = a + ((a == 0) & ((b == 0) | (g == 0)))
+    return g * (b * a ** (b - 1))
 
 
 # At a = 0 the power is 0 for every b > 0, and so is this, whatever stands for log 0.

@@ -194,21 +194,19 @@ def cumsum(x, axis=None):
     return _cumsum(x, axis=axis)
 
 
-def _finite(m):
-    """m, but 0 where it is infinite, so that m − m is no NaN."""
-    return where(xp.isfinite(raw(m)), m, 0.0)
-
-
 @primitive(domain="real")
 def _logsumexp(x, *, axis=None, keepdims=False):
-    m = _finite(x.max(axis=axis, keepdims=True))
+    m = x.max(axis=axis, keepdims=True)
+    m = xp.where(xp.isfinite(m), m, 0)  # −∞ − (−∞) would be no number
     y = xp.log(xp.exp(x - m).sum(axis=axis, keepdims=True)) + m
     return y if keepdims else y.squeeze(_axes(axis, x.ndim))
 
 
 _logsumexp.vjp(
     "x",
-    lambda g, x, out, x_shape, axis: _spread(g, x_shape, axis) * exp(x - _keep(_finite(out), x_shape, axis)),
+    lambda g, x, out, x_shape, axis: (
+        _spread(g, x_shape, axis) * exp(x - _keep(where(xp.isfinite(raw(out)), out, 0.0), x_shape, axis))
+    ),
     formula="x̄ = S(ȳ) exp(x − y)",
 )
 
