@@ -32,7 +32,7 @@ def save_images(path: str | Path, images: np.ndarray, columns: int | None = None
     axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray_r", vmin=0, vmax=1)
     axes.set_axis_off()
     axes.set_title(title, fontsize=11)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
 
 
 def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
@@ -44,7 +44,7 @@ def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: st
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
 
 
 def _figure(width: float, height: float):

@@ -40,6 +40,7 @@ SUITES = {
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ROUND_SECONDS = 0.3
+WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a core
 
 
 # The process of one library -----------------------------------------------------------------------
@@ -56,9 +57,10 @@ def work(suite: str, row: str, library: str, threads: int) -> None:
     if clock == "peak":
         measure = lambda: peak_memory(step)  # noqa: E731
     else:
-        step()
-        began = time.perf_counter()
-        step()
+        warm = time.perf_counter() + WARM_UP_SECONDS
+        while time.perf_counter() < warm:
+            began = time.perf_counter()
+            step()
         repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - began)))
         measure = lambda: seconds(step, CLOCKS[clock], repeats)  # noqa: E731
     print("ready", flush=True)
