@@ -11,7 +11,7 @@ from inspect import signature
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -652,6 +652,8 @@ def test_against_torch(name, data):
     torch = pytest.importorskip("torch", reason="compares derivatives with those of PyTorch")
     # Reducing over no axis means over all of them there.
     call = data.draw(calls(registry[name]).filter(lambda call: call.static.get("axis") != ()))
+    # At exponent 0 PyTorch's gradient for the base is a constant 0, so its derivative misses 1 / a.
+    assume(name != "power" or call.inputs[1].all())
     theirs = AGAINST_TORCH[name](torch)
     xs = tensors(call.inputs, "float64")
     us = [torch.tensor(x, requires_grad=True) for x in call.inputs]

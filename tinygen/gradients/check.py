@@ -21,7 +21,7 @@ from ..autodiff import Tensor, grad
 from ..backend import xp
 
 STEP = 1e-5  # relative to what is above 1: truncation and rounding cost about 1e-11 each
-TOLERANCE = 1e-8  # relative to the numbers compared; rounding to float32 costs up to 6e-8
+TOLERANCE = 1e-9  # relative to the numbers compared; what was rounded to float32 is off by up to 6e-8
 EPSILON = 2.0**-52
 ROUNDINGS = 16  # so many may fall on one side in computing L
 SMALL = 64  # inputs of up to so many elements are checked element by element,
