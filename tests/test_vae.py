@@ -113,7 +113,7 @@ def test_the_importance_weighted_bound_rises_towards_the_log_likelihood(ppca):
 
 
 def test_the_encoder_that_forgets_the_half_overshoots(ppca):
-    # A known fault of teaching code: z = μ + σ² ε in place of σ ε. The bound then fails: it rises above log p.
+    # A known fault of teaching code: z = μ + σ² ε in place of σ ε. The bound then fails: it exceeds log p.
     vae, x, log_p = ppca
     q = vae.encode(x)
 
