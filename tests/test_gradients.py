@@ -72,7 +72,12 @@ def test_a_wrong_rule_is_caught(fault, order):
     assert error.expected != error.got
 
 
-@given(arrays((2, 3), "nonzero"), arrays((2, 3), "nonzero"), st.sampled_from(sorted(WRONG_RULES)))
+# By chance, rounding to float32 may move no element by much.
+@given(
+    arrays((2, 3), "nonzero"),
+    arrays((2, 3), "nonzero"),
+    st.sampled_from(sorted(WRONG_RULES.keys() - {"rounded to float32"})),
+)
 def test_a_wrong_rule_is_caught_everywhere(a, b, fault):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -184,7 +189,14 @@ def test_large_gradients_in_the_wrong_order_are_caught():
     """The sum of all their elements is right."""
     rng = np.random.default_rng(0)
     f = planted(b_rule=lambda g, a: (g * a)[::-1])
-    assert wrong(f, rng.normal(size=500), rng.normal(size=500)).input == "b"
+    assert wrong(f, rng.normal(size=500), rng.uniform(-1, 1, 500)).input == "b"
+
+
+@pytest.mark.parametrize("size, at", [(3, 1), (100, 0), (100, 99)])
+def test_the_one_element_that_is_no_number_is_found(size, at):
+    factors = np.where(np.arange(size) == at, np.nan, 2)
+    error = wrong(planted(b_rule=lambda g, a: g * a * factors), np.ones(size), np.ones(size))
+    assert error.index == (at,) and np.isnan(error.got) and np.isfinite(error.expected)
 
 
 def test_the_worst_element_is_named_with_its_numbers():
