@@ -237,7 +237,8 @@ def test_random_graphs_to_third_order(steps, at):
     for order in (1, 2, 3):
         (y,) = tg.grad(y.sum(), x, create_graph=True)
         derivative = math.factorial(order) * expected[order]
-        np.testing.assert_allclose(y.data, derivative, rtol=1e-9, atol=1e-9 * np.abs(derivative).max())
+        atol = 1e-9 * np.abs(derivative).max() + 1e-100  # for products of tiny numbers that underflow
+        np.testing.assert_allclose(y.data, derivative, rtol=1e-9, atol=atol)
 
 
 @given(STEPS)
