@@ -372,32 +372,30 @@ class Rule:
 class Plan:
     """What a call of a primitive keeps, and which rules run backward, when certain inputs are tracked.
 
-    steps: for each tracked input, (its number, its rule, the rule as a function of g and the kept record).
+    steps: for each tracked input, (its number, its rule, what of the record the rule takes besides g).
     needs: the positions in the record that some of these rules ask for.
     unneeded: the other positions."""
 
     def __init__(self, primitive: Primitive, tracked: Sequence[bool]):
         self.primitive = primitive
-        self.steps: list[tuple[int, Rule, Callable]] = []
-        for x in itertools.compress(range(len(tracked)), tracked):
-            rule = primitive.rule(x)
-            self.steps.append((x, rule, _on_record(rule, x)))
-        self.needs = {need for _, rule, _ in self.steps for need in rule.needs} - {WHICH}
+        numbers = list(itertools.compress(range(len(tracked)), tracked))
+        self.steps = [(x, *_on_record(primitive.rule(x), x)) for x in numbers]
+        self.needs = {need for x in numbers for need in primitive.rule(x).needs}
         size = len(primitive.inputs) + 1 + len(primitive.static) + len(primitive.shapes)
         self.unneeded = [position for position in range(size) if position not in self.needs]
 
 
-def _on_record(rule: Rule, x: int) -> Callable:
-    """A rule, for input number x, as a function of g and the record of the call."""
+def _on_record(rule: Rule, x: int) -> tuple[Callable, Any]:
+    """The rule for input number x as a function of g and of what it takes of the record, and what that is:
+    the value at one position, all of it, or None, where the rule is a function of g alone."""
     function, needs = rule.function, rule.needs
-    if WHICH in needs:
-        return lambda g, record: function(g, *(x if need == WHICH else record[need] for need in needs))
-    if len(needs) == 0:
-        return lambda g, record: function(g)
-    if len(needs) == 1:
-        (first,) = needs
-        return lambda g, record: function(g, record[first])
-    return lambda g, record: function(g, *[record[need] for need in needs])
+    if not needs:
+        return function, None
+    if len(needs) == 1 and needs[0] != WHICH:
+        return function, needs[0]
+    return lambda g, record: function(g, *(x if need == WHICH else record[need] for need in needs)), slice(
+        None
+    )
 
 
 # Primitives ----------------------------------------------------------------------------------------
@@ -722,29 +720,35 @@ def _propagate(
                 _refuse_changed(node, needed)
             if wanted:
                 found.update(_parts(node, g, wanted))
-            ran = False
+            steps = node.plan.steps
+            if needed is not None:
+                steps = [step for step in steps if sources[step[0]] in needed]
             try:
-                for x, rule, pull in node.plan.steps:
+                for x, rule, taken in steps:
                     source = sources[x]
-                    if needed is not None and source not in needed:
-                        continue
-                    ran = True
-                    x_bar = pull(g, record)
-                    if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
-                        x_bar = _fitted(x_bar, source, rule)
-                    if source in gradients:
-                        gradients[source] = gradients[source] + x_bar
-                    elif type(source) is Node:
-                        gradients[source] = x_bar
-                        heappush(heap, (-source.tick, source))
-                    else:
-                        _receive(source, x_bar, gradients, heap)
+                    x_bar = rule(g) if taken is None else rule(g, record[taken])
+                    if type(source) is Node:
+                        if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
+                            x_bar = _fitted(x_bar, source, node.plan.primitive)
+                        if source in gradients:
+                            gradients[source] = gradients[source] + x_bar
+                        else:
+                            gradients[source] = x_bar
+                            heappush(heap, (-source.tick, source))
+                    else:  # the same for a Leaf: Python looks attributes up faster where it meets one class
+                        if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
+                            x_bar = _fitted(x_bar, source, node.plan.primitive)
+                        if source in gradients:
+                            gradients[source] = gradients[source] + x_bar
+                        else:
+                            _receive(source, x_bar, gradients, heap)
             except Exception as error:
+                rule = node.plan.primitive.rule(x)
                 raise RuntimeError(
                     f"backward: the rule of {rule.primitive.name} for {rule.parameter!r}, defined at "
                     f"{rule.place}, failed: {error}; the primitive was called at {node.place}"
                 ) from error
-            if ran and not retain_graph:
+            if steps and not retain_graph:
                 node.sources = node.record = node.static = record = None
     found.update(gradients)  # the Leaves
     if inputs is None:
@@ -837,7 +841,8 @@ def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
 
 def _refuse_changed(node: Node, needed: set | None) -> None:
     """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
-    for x, rule, _ in node.plan.steps:
+    for x, *_ in node.plan.steps:
+        rule = node.plan.primitive.rule(x)
         for need in rule.needs:
             value = x if need == WHICH else node.record[need]
             arrays = value if type(value) is tuple else (value,)
@@ -872,12 +877,12 @@ def _lifted(node: Node) -> list | None:
     return [*inputs, out, *rest]
 
 
-def _fitted(x_bar, source, rule: Rule):
+def _fitted(x_bar, source, primitive: Primitive):
     """A rule's result in the shape and dtype of its input; ValueError if it does not fit."""
     if x_bar.dtype.kind == "c":
         raise ValueError(f"it returned complex numbers, expected {source.dtype}")
     if x_bar.shape != source.shape:
-        if not (rule.primitive.broadcasts and _broadcasts_to(source.shape, x_bar.shape)):
+        if not (primitive.broadcasts and _broadcasts_to(source.shape, x_bar.shape)):
             raise ValueError(f"it returned shape {x_bar.shape}, expected its input's, {source.shape}")
         new = len(x_bar.shape) - len(source.shape)  # axes that broadcasting put in front
         grown = [new + axis for axis, size in enumerate(source.shape) if size != x_bar.shape[new + axis]]
