@@ -198,12 +198,13 @@ def _array(data, argument: str):
     """A copy of `data` on the current device. Raises TypeError for what are no numbers."""
     if type(data) is Tensor:
         data = data._data
+    if not backend.device_of(data):
+        data = backend.numpy.asarray(data)
     if not isinstance(data, backend.numpy.ndarray):  # what is on the host may go anywhere
         _refuse_device(argument, data)
-    array = xp.array(data)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{argument}: expected numbers, got dtype {array.dtype}")
-    return array
+    if data.dtype.kind not in "biuf":
+        raise TypeError(f"{argument}: expected numbers, got dtype {data.dtype}")
+    return xp.array(data)
 
 
 def _refuse_device(argument: str, array) -> None:
@@ -701,6 +702,7 @@ def _propagate(
         if not allow_unused:
             _refuse_unused(inputs, reached)
     gradients: dict[Any, Any] = {}  # Node or Leaf -> the sum of what has reached it
+    sums: set[Leaf] = set()  # those whose gradient is a sum made here, which grows in place
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
 
@@ -735,11 +737,14 @@ def _propagate(
                         else:
                             gradients[source] = x_bar
                             heappush(heap, (-source.tick, source))
-                    else:  # the same for a Leaf: Python looks attributes up faster where it meets one class
+                    else:
                         if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                             x_bar = _fitted(x_bar, source, node.plan.primitive)
-                        if source in gradients:
+                        if source in sums:
+                            gradients[source] += x_bar
+                        elif source in gradients:
                             gradients[source] = gradients[source] + x_bar
+                            sums.add(source)
                         else:
                             _receive(source, x_bar, gradients, heap)
             except Exception as error:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from .. import backend
 from ..autodiff import Tensor, grad
 from ..backend import xp
+from ..nn.module import frozen_state
 
 STEP = 1e-5  # relative to what is above 1: truncation and rounding cost about 1e-11 each
 TOLERANCE = 1e-9  # relative to the numbers compared; what was rounded to float32 is off by up to 6e-8
@@ -62,7 +63,8 @@ def check_gradients(f: Callable, *inputs, params=None, order: int = 1) -> None:
 
     f: a function of as many Tensors as there are inputs; returns a Tensor of any shape or a tuple of them. It
         gets float64 and must compute in it. It is called under the same seed each time, so that what it
-        draws from the default generator is frozen; that generator is left reseeded.
+        draws from the default generator is frozen, and inside `nn.frozen_state()`; the generator is left
+        reseeded.
     inputs: where to check: Tensors or arrays of any floating dtype, which are copied. There f must be smooth
         over steps of 1e-5 (of 1e-5 |x| where |x| > 1): choose points away from kinks. Derivatives below
         about 1e-9 are not told from 0.
@@ -87,7 +89,8 @@ def check_gradients(f: Callable, *inputs, params=None, order: int = 1) -> None:
 
     def function() -> tuple[Tensor, ...]:
         backend.seed(0)
-        return _outputs(f(*tensors))
+        with frozen_state():
+            return _outputs(f(*tensors))
 
     try:
         _check(function, variables, 1, order)
@@ -289,7 +292,11 @@ def _distance(a: float, b: float) -> float:
 
 def _index(element: int, shape) -> tuple[int, ...]:
     """The index of element number `element` in an array of that shape."""
-    return tuple(int(i) for i in xp.unravel_index(element, shape))
+    index = []
+    for size in reversed(shape):
+        element, i = divmod(element, size)
+        index.insert(0, i)
+    return tuple(index)
 
 
 # Arguments ----------------------------------------------------------------------------------------------

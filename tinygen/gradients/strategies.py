@@ -25,6 +25,7 @@ import numpy as np  # strategies work on the host
 
 from .. import ops
 from ..autodiff import registry
+from ..backend import device
 
 try:
     from hypothesis import strategies as st
@@ -298,6 +299,23 @@ def _split(draw, known) -> Call:
     return Call([draw(arrays(shape, known.domain))], {"axis": axis, "starts": (0, *cuts, shape[axis])})
 
 
+def _on_matrices(shapes: Callable, **static) -> Callable:
+    """Calls on matrices with elements along `axis`: `shapes` gives those of the inputs, for the shape of a
+    matrix and that shape with the axis kept as 1."""
+
+    @st.composite
+    def strategy(draw, known) -> Call:
+        axis = draw(st.integers(0, 1))
+        shape = [draw(st.integers(0, 3)), draw(st.integers(0, 3))]
+        shape[axis] = max(shape[axis], 1)
+        kept = tuple(1 if a == axis else size for a, size in enumerate(shape))
+        domain = known.domain if isinstance(known.domain, dict) else dict.fromkeys(known.inputs, known.domain)
+        inputs = [draw(arrays(s, word)) for s, word in zip(shapes(tuple(shape), kept), domain.values())]
+        return Call(inputs, {"axis": axis, **{name: draw(values) for name, values in static.items()}})
+
+    return strategy
+
+
 class Convolution(NamedTuple):
     """The three shapes of a convolution and its geometry, as the primitives of tinygen.ops take them."""
 
@@ -363,6 +381,8 @@ STRUCTURES: dict[str, Callable] = {
     "std": _on_axes(least=2, keepdims=st.booleans(), ddof=st.integers(0, 1)),
     "softmax": _on_axes(least=1, axis=one_axis),
     "log_softmax": _on_axes(least=1, axis=one_axis),
+    "standardize": _on_matrices(lambda s, kept: [s], epsilon=st.sampled_from([0.01, 0.1, 1.0])),
+    "projection": _on_matrices(lambda s, kept: [s, s, kept]),
     "cumsum": _on_axes(axis=one_axis),
     "flip": _on_axes(),
     "reshape": _on_shape(lambda s: {"shape": st.sampled_from([s[::-1], (1, *s), (math.prod(s),)])}),
@@ -450,7 +470,8 @@ def expressions(draw, max_steps=8) -> Expression:
         operands = with_axes if name in _NEED_AN_AXIS else range(len(values))
         numbers = draw(st.tuples(*[st.sampled_from(operands)] * STEPS[name][0]))
         expression.steps.append((name, numbers))
-        values = expression.values(expression.inputs)
+        with device("cpu"):
+            values = expression.values(expression.inputs)
     later = range(len(expression.inputs), len(values))
     expression.outputs = draw(st.lists(st.sampled_from(later), min_size=1, max_size=2, unique=True))
     return expression

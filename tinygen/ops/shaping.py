@@ -7,6 +7,7 @@ element adds up there.
 from __future__ import annotations
 
 from itertools import accumulate
+from math import prod
 
 from ..autodiff import Tensor, primitive
 from ..backend import xp
@@ -195,7 +196,12 @@ _getitem.vjp(
 def _scatter(y, *, index, shape):
     """Zeros of a shape with y added at an index; what comes twice adds up."""
     out = xp.zeros(shape, y.dtype)
-    if _may_repeat(index):
+    if not isinstance(index, tuple) and _may_repeat(index):
+        # Rows, as in an embedding. NumPy adds several times faster at single places of a flat array.
+        width = prod(shape[1:])
+        places = index.astype("int64").reshape(-1, 1) % shape[0] * width + xp.arange(width)
+        xp.add.at(out.reshape(-1), places.reshape(-1), y.reshape(-1))
+    elif _may_repeat(index):
         xp.add.at(out, index, y)
     else:
         out[index] = y
