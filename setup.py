@@ -20,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["tinygen", "tinygen.*"]),
-    package_data={"tinygen": ["py.typed", "digits.csv.gz"]},
+    package_data={"tinygen": ["py.typed"], "tinygen.data": ["digits.csv.gz"]},
     install_requires=["numpy>=2.0"],
     extras_require={
         "demos": DEMOS,

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.client
 import io
-import math
 import os
 import sys
 import urllib.error
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from tinygen import data
-from tinygen.data import Split, binarize, load, threshold, to_unit
+from tinygen.data import Split, images, load
 
 SHAPES = {
     "train-images-idx3": (5010, 3, 2),
@@ -45,9 +44,9 @@ def folders(tmp_path, monkeypatch, arrays):
         raise urllib.error.URLError("no network")
 
     digests = {stem: hashlib.sha256(idx(array)).hexdigest() for stem, array in arrays.items()}
-    monkeypatch.setitem(data.SHA256, "mnist", digests)
-    monkeypatch.setattr(data, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.setattr(data, "urlopen", no_network)
+    monkeypatch.setitem(images.SHA256, "mnist", digests)
+    monkeypatch.setattr(images, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(images, "urlopen", no_network)
     monkeypatch.setenv("TINYGEN_DATA", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return {
@@ -86,16 +85,6 @@ class Mirrors:
         self.urls.append(url)
         stem = url.rpartition("/")[2].removesuffix("-ubyte.gz")
         return Response(self.spoil(url, gzip.compress(idx(self.arrays[stem]), 1)))
-
-
-class Uniform:
-    """Stands for tinygen's generator."""
-
-    def __init__(self, seed=0):
-        self.source = np.random.default_rng(seed)
-
-    def uniform(self, shape):
-        return self.source.random(shape, np.float32)
 
 
 # ---------------------------------------------------------------------------------------- digits
@@ -141,7 +130,7 @@ def fingerprint(split):
 
 
 def test_altered_digits_are_named(monkeypatch):
-    monkeypatch.setitem(data.SHA256["digits"], "csv", "0" * 64)
+    monkeypatch.setitem(images.SHA256["digits"], "csv", "0" * 64)
     with pytest.raises(ValueError, match=r"digits\.csv\.gz: expected SHA-256 0{64} .*, got 6ebb3d"):
         load("digits")
 
@@ -256,7 +245,7 @@ def test_a_bad_file_is_named_and_left_alone(folders, arrays, monkeypatch, spoil,
     # Good copies elsewhere do not hide it.
     write(folders["cache"], arrays)
     mirrors = Mirrors(arrays)
-    monkeypatch.setattr(data, "urlopen", mirrors)
+    monkeypatch.setattr(images, "urlopen", mirrors)
     with pytest.raises(ValueError, match=message) as caught:
         load("mnist")
     assert str(caught.value).startswith(f"{bad}: expected ")
@@ -269,7 +258,7 @@ def test_a_bad_file_in_the_cache_is_not_downloaded_again(folders, arrays, monkey
     bad = folders["cache"] / f"{STEM}-ubyte.gz"
     bad.write_bytes(b"half")
     mirrors = Mirrors(arrays)
-    monkeypatch.setattr(data, "urlopen", mirrors)
+    monkeypatch.setattr(images, "urlopen", mirrors)
     with pytest.raises(ValueError, match="got 68 61 6c 66"):
         load("mnist")
     assert bad.read_bytes() == b"half" and not mirrors.urls
@@ -293,7 +282,7 @@ def test_missing_files_without_a_network(folders, tmp_path):
         load("mnist")
     message = str(caught.value)
     assert message.startswith("train-images-idx3-ubyte.gz (or the same without .gz) of mnist ")
-    for place in (*map(str, folders.values()), *data.MIRRORS["mnist"]):
+    for place in (*map(str, folders.values()), *images.MIRRORS["mnist"]):
         assert place in message
     assert "no network" in message and "TINYGEN_DATA=DIR" in message
     assert not files_below(tmp_path)
@@ -302,9 +291,9 @@ def test_missing_files_without_a_network(folders, tmp_path):
 def test_only_missing_files_are_downloaded_and_only_once(folders, arrays, monkeypatch):
     write(folders["own"], {stem: arrays[stem] for stem in SHAPES if stem != STEM})
     mirrors = Mirrors(arrays)
-    monkeypatch.setattr(data, "urlopen", mirrors)
+    monkeypatch.setattr(images, "urlopen", mirrors)
     first, second = load("mnist"), load("mnist")
-    assert mirrors.urls == [f"{data.MIRRORS['mnist'][0]}/{STEM}-ubyte.gz"]
+    assert mirrors.urls == [f"{images.MIRRORS['mnist'][0]}/{STEM}-ubyte.gz"]
     assert files_below(folders["cache"]) == [folders["cache"] / f"{STEM}-ubyte.gz"]
     assert list(folders["cache"].iterdir()) == files_below(folders["cache"])
     np.testing.assert_array_equal(first.test.images, arrays[STEM][..., None])
@@ -331,9 +320,9 @@ def fail_with(error):
     ],
 )
 def test_the_next_mirror_is_tried(folders, arrays, monkeypatch, spoil):
-    first, second = data.MIRRORS["mnist"]
+    first, second = images.MIRRORS["mnist"]
     mirrors = Mirrors(arrays, lambda url, c: spoil(url, c) if url.startswith(first) else c)
-    monkeypatch.setattr(data, "urlopen", mirrors)
+    monkeypatch.setattr(images, "urlopen", mirrors)
     load("mnist")
     files = [f"{stem}-ubyte.gz" for stem in SHAPES]
     assert mirrors.urls == [f"{mirror}/{file}" for file in files for mirror in (first, second)]
@@ -342,7 +331,7 @@ def test_the_next_mirror_is_tried(folders, arrays, monkeypatch, spoil):
 
 def test_no_mirror_gives_the_published_file(folders, arrays, monkeypatch, tmp_path):
     mirrors = Mirrors(arrays, lambda url, content: b"<html>")
-    monkeypatch.setattr(data, "urlopen", mirrors)
+    monkeypatch.setattr(images, "urlopen", mirrors)
     with pytest.raises(FileNotFoundError, match="what came: expected to begin as IDX"):
         load("mnist")
     assert not files_below(tmp_path)
@@ -355,7 +344,7 @@ def test_an_interrupted_download_leaves_nothing(folders, arrays, monkeypatch, tm
                 raise KeyboardInterrupt
             return super().read(100)
 
-    monkeypatch.setattr(data, "urlopen", lambda url, timeout: Interrupted(bytes(200)))
+    monkeypatch.setattr(images, "urlopen", lambda url, timeout: Interrupted(bytes(200)))
     with pytest.raises(KeyboardInterrupt):
         load("mnist")
     assert not files_below(tmp_path)
@@ -368,7 +357,7 @@ def test_an_interrupted_write_leaves_nothing(folders, arrays, monkeypatch, error
             file.write(content[: len(content) // 2])
         raise error
 
-    monkeypatch.setattr(data, "urlopen", Mirrors(arrays))
+    monkeypatch.setattr(images, "urlopen", Mirrors(arrays))
     monkeypatch.setattr(Path, "write_bytes", write_half)
     with pytest.raises(type(error)):
         load("mnist")
@@ -377,118 +366,13 @@ def test_an_interrupted_write_leaves_nothing(folders, arrays, monkeypatch, error
 
 def test_a_download_shows_its_progress(folders, arrays, monkeypatch, capsys):
     pytest.importorskip("tqdm")
-    monkeypatch.setattr(data, "urlopen", Mirrors(arrays))
+    monkeypatch.setattr(images, "urlopen", Mirrors(arrays))
     load("mnist")
     assert "train-images-idx3-ubyte.gz: 100%" in capsys.readouterr().err
 
 
 def test_a_download_needs_no_tqdm(folders, arrays, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)  # makes its import fail
-    monkeypatch.setattr(data, "urlopen", Mirrors(arrays))
+    monkeypatch.setattr(images, "urlopen", Mirrors(arrays))
     load("mnist")
     assert not capsys.readouterr().err
-
-
-# ---------------------------------------------------------------------------- pixels to intensities
-
-
-@pytest.mark.parametrize("levels", [2, 17, 256])
-def test_to_unit(levels):
-    images = np.arange(levels, dtype=np.uint8).reshape(1, levels, 1, 1)
-    unit = to_unit(images, levels)
-    assert unit.dtype == np.float32 and unit.shape == images.shape
-    exact = np.arange(levels) / (levels - 1)
-    np.testing.assert_array_equal(unit.ravel(), exact.astype(np.float32))
-
-
-@pytest.mark.parametrize("levels, first_one", [(2, 1), (17, 8), (256, 128)])
-def test_threshold_is_at_intensity_one_half(levels, first_one):
-    images = np.arange(levels, dtype=np.uint8)
-    binary = threshold(images, levels)
-    assert binary.dtype == np.float32
-    np.testing.assert_array_equal(binary, np.arange(levels) >= first_one)
-    np.testing.assert_array_equal(binary, to_unit(images, levels) >= 0.5)
-
-
-@pytest.mark.parametrize("levels", [2, 17, 256])
-def test_binarize_draws_with_the_pixels_probability(levels):
-    n = 4000
-    images = np.tile(np.arange(levels, dtype=np.uint8), (n, 1))
-    binary = binarize(images, levels, Uniform())
-    assert binary.dtype == np.float32 and binary.shape == images.shape
-    assert set(np.unique(binary)) == {0, 1}
-    frequency, p = binary.mean(0, dtype=float), np.arange(levels) / (levels - 1)
-    # In standard errors, at the levels between black and white, which are certain.
-    deviation = (frequency - p)[1:-1] / np.sqrt(p * (1 - p) / n)[1:-1]
-    assert frequency[0] == 0 and frequency[-1] == 1
-    assert np.all(np.abs(deviation) < 4)
-    if levels > 2:
-        assert abs(np.sqrt(np.mean(deviation**2)) - 1) < 4 / math.sqrt(2 * len(deviation))
-
-
-def test_binarize_draws_anew_and_repeats_with_its_generator():
-    images = np.full((10, 8, 8, 1), 8, np.uint8)
-    rng = Uniform(1)
-    first, second = binarize(images, 17, rng), binarize(images, 17, rng)
-    assert (first != second).any()
-    np.testing.assert_array_equal(binarize(images, 17, Uniform(1)), first)
-
-
-def test_the_brightest_pixel_is_always_one():
-    class Largest:
-        def uniform(self, shape):
-            return np.full(shape, np.nextafter(np.float32(1), np.float32(0)))
-
-    for levels in range(2, 257):
-        assert binarize(np.array([0, levels - 1], np.uint8), levels, Largest()).tolist() == [0, 1]
-
-
-def test_tinygens_generator_draws_for_binarize():
-    from tinygen.backend import Generator
-
-    images = load("digits").train.images[:5]
-    binary = binarize(images, 17, Generator(0, 1))
-    assert binary.shape == images.shape and binary.dtype == np.float32
-    np.testing.assert_array_equal(binary, binarize(images, 17, Generator(0, 1)))
-
-
-CONVERSIONS = [to_unit, threshold, lambda images, levels: binarize(images, levels, Uniform())]
-
-
-@pytest.mark.parametrize("convert", CONVERSIONS)
-def test_conversions_refuse_bad_pixels_and_levels(convert):
-    images = np.array([[3, 17]], np.uint8)
-    with pytest.raises(ValueError, match=r"^images: expected pixels from 0 to 16, got 17$"):
-        convert(images, 17)
-    with pytest.raises(TypeError, match=r"^images: expected an array of uint8, got float32$"):
-        convert(images.astype(np.float32), 256)
-    with pytest.raises(TypeError, match=r"^images: expected an array of uint8, got list$"):
-        convert([[3, 17]], 256)
-    for levels in (1, 257, 17.0, "17", None):
-        with pytest.raises(ValueError, match=r"^levels: expected an int from 2 to 256, got "):
-            convert(images, levels)
-
-
-@pytest.mark.parametrize("convert", CONVERSIONS)
-def test_conversions_leave_the_images_alone_and_take_empty_batches(convert):
-    images = load("digits").test.images
-    before = images.copy()
-    convert(images, 17)
-    np.testing.assert_array_equal(images, before)
-    assert convert(images[:0], 17).shape == (0, 8, 8, 1)
-
-
-def test_binarize_refuses_a_generator_of_another_kind():
-    images = np.zeros((5, 8, 8, 1), np.uint8)
-    # For numpy.random's uniform(low) this shape is four bounds, and four numbers would broadcast.
-    with pytest.raises(TypeError, match=r"^rng: expected .*\(5, 8, 8, 1\), got RandomState .*\(4,\)"):
-        binarize(images, 17, np.random.RandomState(0))
-
-    class Elsewhere:
-        """Draws arrays that are not NumPy's."""
-
-        def uniform(self, shape):
-            return memoryview(np.zeros(shape, np.float32))
-
-    with pytest.raises(TypeError, match=r"^rng: expected .* ndarray .* that drew memoryview"):
-        binarize(images, 17, Elsewhere())

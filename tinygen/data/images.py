@@ -1,4 +1,4 @@
-"""Data sets with fixed splits, and the explicit steps from grey levels to what a model is given.
+"""Data sets of images with fixed splits: digits, MNIST, Fashion-MNIST.
 
 Digits are bundled. MNIST and Fashion-MNIST are four IDX files each, plain or gzipped, looked for in
 $TINYGEN_DATA/<name>, in /usr/share/datasets/<name> (Debian's packages) and in the cache folder
@@ -29,7 +29,6 @@ SOURCES = {
     "fashion-mnist": "H. Xiao, K. Rasul, R. Vollgraf (2017). Fashion-MNIST: a Novel Image Dataset "
     "for Benchmarking Machine Learning Algorithms. arXiv:1708.07747 (MIT licence)",
 }
-NAMES = tuple(SOURCES)
 
 # Of the decompressed bytes, so that a plain and a gzipped copy are checked alike.
 SHA256 = {
@@ -92,48 +91,8 @@ class Dataset:
 
 
 def load(name):
-    """The data set called `name`, one of NAMES, as a Dataset; what is missing is downloaded."""
-    if name not in NAMES:
-        raise ValueError(f"name: expected one of {', '.join(NAMES)}, got {name!r}")
+    """The data set called `name`, one of SOURCES, as a Dataset; what is missing is downloaded."""
     return _load_digits() if name == "digits" else _load_idx(name)
-
-
-def to_unit(images, levels):
-    """Intensities: uint8 pixels 0 .. levels-1 to float32 in [0, 1], in the same shape."""
-    _check_pixels(images, levels)
-    return images.astype("float32") / (levels - 1)
-
-
-def threshold(images, levels):
-    """Fixed binarization: uint8 pixels to float32, 1 where the intensity is 1/2 or more, else 0."""
-    _check_pixels(images, levels)
-    return (images >= levels // 2).astype("float32")
-
-
-def binarize(images, levels, rng):
-    """Dynamic binarization: uint8 pixels to float32 0 or 1, 1 with probability the intensity.
-
-    Each call draws anew from `rng`, a tinygen generator on the device where the images are."""
-    _check_pixels(images, levels)
-    noise = rng.uniform(images.shape)
-    # numpy.random's uniform takes the shape for a bound, and what it draws would broadcast.
-    if not isinstance(images, type(noise)) or noise.shape != images.shape:
-        raise TypeError(
-            f"rng: expected a tinygen generator that draws {type(images).__name__} {images.shape}, "
-            f"got {type(rng).__name__} that drew {type(noise).__name__} {np.shape(noise)}"
-        )
-    return (noise * (levels - 1) < images).astype("float32")
-
-
-def _check_pixels(images, levels):
-    if not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise ValueError(f"levels: expected an int from 2 to 256, got {levels!r}")
-    dtype = getattr(images, "dtype", type(images).__name__)
-    if dtype != np.uint8:
-        raise TypeError(f"images: expected an array of uint8, got {dtype}")
-    # Values are looked at on the host only: a training step on a GPU waits for nothing.
-    if isinstance(images, np.ndarray) and images.max(initial=0) >= levels:
-        raise ValueError(f"images: expected pixels from 0 to {levels - 1}, got {images.max()}")
 
 
 def _load_digits():
