@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strict_cupy import forbid_transfers
 
 from tinygen import Tensor, backend, grad
 from tinygen.gradients import check_gradients
 from tinygen.ops import convolution
-from tinygen.ops.convolution import (
-    average_pool2d,
-    conv1d,
-    conv2d,
-    conv_transpose2d,
-    max_pool2d,
-    upsample_nearest2d,
-)
+from tinygen.ops.convolution import conv1d, conv2d, conv_transpose2d
+from tinygen.ops.pooling import average_pool2d, max_pool2d, upsample_nearest2d
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +24,9 @@ def normal(*shape, dtype="float64"):
 def naive_conv2d(x, w, stride, padding, dilation):
     """The definition, a tap at a time."""
     (sh, sw), (dh, dw), (kh, kw, _, c_out) = stride, dilation, w.shape
-    padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+    padded = np.pad(x, ((0, 0), *(tuple(max(0, side) for side in sides) for sides in padding), (0, 0)))
+    (top, bottom), (left, right) = [[max(0, -side) for side in sides] for sides in padding]
+    padded = padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
     oh = (padded.shape[1] - dh * (kh - 1) - 1) // sh + 1
     ow = (padded.shape[2] - dw * (kw - 1) - 1) // sw + 1
     y = np.zeros((len(x), oh, ow, c_out))
@@ -43,15 +40,12 @@ def pairs(least, most):
 
 
 @st.composite
-def problems(draw):
+def problems(draw, least_padding=-2):
     """(x, w, arguments in normal form) that fit; half of them at stride 1, which has ways of its own."""
     stride = draw(st.one_of(st.just((1, 1)), pairs(1, 3)))
-    kernel, dilation, padding = (
-        draw(pairs(1, 4)),
-        draw(pairs(1, 3)),
-        draw(st.tuples(pairs(0, 4), pairs(0, 4))),
-    )
-    least = [max(1, d * (k - 1) + 1 - sum(p)) for k, d, p in zip(kernel, dilation, padding)]
+    kernel, dilation = draw(pairs(1, 4)), draw(pairs(1, 3))
+    padding = draw(st.tuples(pairs(least_padding, 4), pairs(least_padding, 4)))
+    least = [max(1, d * (k - 1) + 1 - sum(p), -min(p)) for k, d, p in zip(kernel, dilation, padding)]
     size = [draw(st.integers(n, n + 6)) for n in least]
     n, c_in, c_out = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
     arguments = {"stride": stride, "padding": padding, "dilation": dilation}
@@ -94,7 +88,7 @@ def test_the_three_primitives_are_one_sum(workspace, problem):
 
 
 @examples
-@given(problems(), st.data())
+@given(problems(least_padding=0), st.data())
 def test_conv_transpose2d_is_the_adjoint_of_conv2d(problem, data):
     y, w, arguments = problem
     conv = conv2d(y, w, **arguments)
@@ -118,6 +112,14 @@ def test_convolution_is_its_toeplitz_matrix():
     shape = conv2d(x, w, **arguments).shape
     result = conv_transpose2d(y.reshape(shape), w, output_padding=(1, 0), **arguments)
     np.testing.assert_allclose(result.ravel(), matrix @ y, atol=1e-12)
+
+
+def test_negative_padding_cuts_pixels_off():
+    x, w = normal(2, 6, 7, 2), normal(3, 2, 2, 3)
+    cut = conv2d(x, w, padding=((2, -1), (-3, 0)))
+    np.testing.assert_array_equal(cut, conv2d(x[:, :-1, 3:], w, padding=((2, 0), 0)))
+    # All is cut off: what is left are the zeros around it.
+    np.testing.assert_array_equal(conv2d(x, w, padding=((-6, 3), 0)), np.zeros((2, 1, 6, 3)))
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 9])
@@ -176,6 +178,16 @@ GEOMETRIES = {
         (1, 6, 4, 1),
         (2, 3, 1, 2),
         {"stride": (2, 1), "padding": ((0, 1), (1, 1)), "dilation": (3, 1)},
+    ),
+    "cropped": (
+        (2, 4, 5, 2),
+        (2, 3, 2, 1),
+        {"stride": (1, 1), "padding": ((2, -1), (-2, 1)), "dilation": (1, 1)},
+    ),
+    "cropped, strided": (
+        (2, 6, 4, 1),
+        (2, 1, 1, 2),
+        {"stride": (2, 3), "padding": ((-3, 1), (0, -1)), "dilation": (1, 1)},
     ),
     "1x1": ((2, 3, 2, 2), (1, 1, 2, 3), {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}),
 }
@@ -266,20 +278,23 @@ FUNCTIONS = [
 
 @pytest.mark.parametrize(("function", "shapes", "arguments"), FUNCTIONS)
 @pytest.mark.parametrize("n", [0, 3])
-def test_float32_and_empty_batches(function, shapes, arguments, n):
-    x, *weights = [normal(*shape, dtype="float32") for shape in [(n, *shapes[0]), *shapes[1:]]]
-    inputs = [Tensor(a, requires_grad=True) for a in (x, *weights)]
-    y = function(*inputs, **arguments)
-    raw = function(x, *weights, **arguments)
-    assert isinstance(raw, np.ndarray) and raw.dtype == y.dtype == np.float32
-    np.testing.assert_array_equal(raw, y.data)
+def test_float32_and_empty_batches(device, function, shapes, arguments, n):
+    hosts = [normal(*shape, dtype="float32") for shape in [(n, *shapes[0]), *shapes[1:]]]
+    inputs = [Tensor(a, requires_grad=True) for a in hosts]
+    with forbid_transfers():
+        y = function(*inputs, **arguments)
+        raw = function(*(x.data for x in inputs), **arguments)
+        firsts = grad((y * y).sum(), inputs, create_graph=True)
+        seconds = grad(sum((g * g).sum() for g in firsts), inputs)
+    assert isinstance(raw, backend.xp.ndarray) and raw.dtype == y.dtype == np.float32
     assert len(y.data) == n
-    firsts = grad((y * y).sum(), inputs, create_graph=True)
-    seconds = grad(sum((g * g).sum() for g in firsts), inputs)
+    np.testing.assert_array_equal(backend.to_host(raw), y.numpy())
+    with backend.device("cpu"):
+        np.testing.assert_allclose(y.numpy(), function(*hosts, **arguments), rtol=1e-5, atol=1e-5)
     for a, first, second in zip(inputs, firsts, seconds):
         assert first.shape == second.shape == a.shape
         assert first.dtype == second.dtype == np.float32
-        assert n or not first.data.any()
+        assert n or not first.numpy().any()
 
 
 def test_inputs_are_left_alone_and_may_be_views():
@@ -312,7 +327,11 @@ TRANSPOSED = np.zeros((3, 3, 4, 3))
         (lambda: conv2d(IMAGES, KERNELS, 1.5), ["conv2d", "stride", "1.5"]),
         (lambda: conv2d(IMAGES, KERNELS, dilation="2"), ["conv2d", "dilation", "'2'"]),
         (lambda: conv2d(IMAGES, KERNELS, padding="full"), ["conv2d", "padding", "valid", "'full'"]),
-        (lambda: conv2d(IMAGES, KERNELS, padding=-1), ["conv2d", "padding", "at least 0", "-1"]),
+        (lambda: conv2d(IMAGES, KERNELS, padding=-2), ["conv2d", "x", "(3, 3)", "(1, 1)"]),
+        (
+            lambda: conv2d(IMAGES, KERNELS, padding=((-6, 9), 0)),
+            ["conv2d", "padding", "at most (5, 5)", "((-6, 9), (0, 0))"],
+        ),
         (lambda: conv2d(IMAGES, KERNELS, padding=(1, 1, 1, 1)), ["conv2d", "padding", "(1, 1, 1, 1)"]),
         (lambda: conv2d(IMAGES, KERNELS, padding=np.ones(2)), ["conv2d", "padding"]),
         (lambda: conv2d(IMAGES, KERNELS, dilation=3), ["conv2d", "x", "(7, 7)", "(5, 5)"]),
@@ -327,6 +346,10 @@ TRANSPOSED = np.zeros((3, 3, 4, 3))
         (
             lambda: conv_transpose2d(IMAGES, TRANSPOSED, 2, 0, 2),
             ["conv_transpose2d", "output_padding", "(2, 2)"],
+        ),
+        (
+            lambda: conv_transpose2d(IMAGES, TRANSPOSED, padding=-1),
+            ["conv_transpose2d", "padding", "at least 0", "-1"],
         ),
         (lambda: conv_transpose2d(IMAGES, TRANSPOSED, 1, 4), ["conv_transpose2d", "padding", "(-1, -1)"]),
         (lambda: average_pool2d(IMAGES, 6), ["average_pool2d", "(6, 6)", "(5, 5)"]),
@@ -352,7 +375,7 @@ def channels_first(a):
 
 
 @examples
-@given(problems())
+@given(problems(least_padding=0))
 def test_against_torch(problem):
     torch = pytest.importorskip("torch")
     x, w, arguments = problem

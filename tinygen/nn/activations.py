@@ -18,6 +18,52 @@ class ReLU(Module):
         return "ReLU()"
 
 
+class LeakyReLU(Module):
+    """x where it is positive, slope x elsewhere; 0 ≤ slope < 1 (else ValueError). The slope is 0.2 in
+    discriminators (Radford, Metz and Chintala 2016, section 4)."""
+
+    def __init__(self, slope: float = 0.01):
+        if not 0 <= slope < 1:
+            raise ValueError(f"LeakyReLU: slope: expected 0 <= slope < 1, got {slope}")
+        self.slope = slope
+
+    def forward(self, x):
+        return ops.leaky_relu(x, self.slope)
+
+    def __repr__(self) -> str:
+        return f"LeakyReLU({self.slope})"
+
+
+class ELU(Module):
+    """x where it is positive, eˣ − 1 elsewhere (Clevert, Unterthiner and Hochreiter 2016, eq. 15, α = 1)."""
+
+    def forward(self, x):
+        return ops.elu(x)
+
+    def __repr__(self) -> str:
+        return "ELU()"
+
+
+class Softplus(Module):
+    """log(1 + eˣ), elementwise."""
+
+    def forward(self, x):
+        return ops.softplus(x)
+
+    def __repr__(self) -> str:
+        return "Softplus()"
+
+
+class Sigmoid(Module):
+    """σ(x) = 1 / (1 + e⁻ˣ), elementwise."""
+
+    def forward(self, x):
+        return ops.sigmoid(x)
+
+    def __repr__(self) -> str:
+        return "Sigmoid()"
+
+
 class Tanh(Module):
     """The hyperbolic tangent of x, elementwise."""
 

@@ -1,4 +1,4 @@
-"""Convolutional layers, with square kernels. Images are (N, H, W, C), channels last."""
+"""Convolutional layers, with square kernels, of images (N, H, W, C) and sequences (N, T, C)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,62 @@ from collections.abc import Callable
 import numpy  # weights are made on the host
 
 from ..autodiff import Tensor
-from ..ops.convolution import conv2d, conv_transpose2d
+from ..ops import conv1d, conv2d, conv_transpose2d
 from .init import glorot_uniform
 from .module import Module
+
+
+class Conv1d(Module):
+    """Convolution over time: x (N, T, inputs) to y (N, OT, outputs),
+    OT = T + 2 padding − dilation (size − 1).
+
+    dilation: steps of time from one tap of the kernel to the next.
+    causal: with dilation (size − 1) zeros before the sequence and none after it, so that OT = T and y at time
+        t depends on no x after t; there is no padding then (A. van den Oord et al., WaveNet: a generative
+        model for raw audio, 2016, section 2.1).
+    weight: (size, inputs, outputs), started by `init`. bias: (outputs,), started at 0.
+
+    Raises ValueError for an x of another dtype or number of channels, or shorter than the kernel spans."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        padding: int = 0,
+        dilation: int = 1,
+        causal: bool = False,
+        init: Callable = glorot_uniform,
+    ):
+        self._expect_counts(inputs=inputs, outputs=outputs, size=size, dilation=dilation)
+        self._expect_counts(least=0, padding=padding)
+        if causal and padding:
+            raise ValueError(f"Conv1d: padding: expected 0 in a causal convolution, got {padding}")
+        self.inputs, self.outputs, self.size = inputs, outputs, size
+        self.padding, self.dilation, self.causal = padding, dilation, causal
+        self.weight = Tensor(init((size, inputs, outputs)), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
+
+    def forward(self, x):
+        self._expect(x, self.weight.dtype, "N", "T", self.inputs)
+        span = self.dilation * (self.size - 1)  # from the first tap to the last
+        before, after = (span, 0) if self.causal else (self.padding, self.padding)
+        least = max(1, span + 1 - before - after)
+        if x.shape[1] < least:
+            raise self._refusal(x, f"length of at least {least}")
+        return conv1d(x, self.weight, 1, (before, after), self.dilation) + self.bias
+
+    def __repr__(self) -> str:
+        padding = "causal=True" if self.causal else f"padding={self.padding}"
+        return f"Conv1d({self.inputs}, {self.outputs}, {self.size}, {padding}, dilation={self.dilation})"
 
 
 class Conv2d(Module):
     """Convolution: x (N, H, W, inputs) to y (N, OH, OW, outputs), OH = ⌊(H + 2 padding − size) / stride⌋ + 1.
 
-    weight: (size, size, inputs, outputs), started by `init`. bias: (outputs,), started at 0.
+    weight: (size, size, inputs, outputs), started by `init`. bias: (outputs,), started at 0; None where the
+        layer is made with bias=False.
 
     Raises ValueError for an x of another dtype or number of channels, or smaller than the kernel."""
 
@@ -26,6 +73,7 @@ class Conv2d(Module):
         size: int,
         stride: int = 1,
         padding: int = 0,
+        bias: bool = True,
         init: Callable = glorot_uniform,
     ):
         self._expect_counts(inputs=inputs, outputs=outputs, size=size, stride=stride)
@@ -33,18 +81,19 @@ class Conv2d(Module):
         self.inputs, self.outputs, self.size = inputs, outputs, size
         self.stride, self.padding = stride, padding
         self.weight = Tensor(init((size, size, inputs, outputs)), requires_grad=True)
-        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True) if bias else None
 
     def forward(self, x):
         self._expect(x, self.weight.dtype, "N", "H", "W", self.inputs)
         if min(x.shape[1:3]) + 2 * self.padding < self.size:
             raise self._refusal(x, f"height and width of at least {self.size - 2 * self.padding}")
-        return conv2d(x, self.weight, self.stride, self.padding) + self.bias
+        y = conv2d(x, self.weight, self.stride, self.padding)
+        return y if self.bias is None else y + self.bias
 
     def __repr__(self) -> str:
         return (
             f"Conv2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, "
-            f"padding={self.padding})"
+            f"padding={self.padding}{_no_bias(self.bias)})"
         )
 
 
@@ -53,8 +102,7 @@ class ConvTranspose2d(Module):
     y (N, OH, OW, outputs), OH = (H − 1) stride − 2 padding + size + output_padding.
 
     output_padding: less than stride; tells apart the sizes OH from which Conv2d comes to the same H.
-    weight: (size, size, outputs, inputs), as of that Conv2d, started by `init`. bias: (outputs,), started at
-        0.
+    weight: (size, size, outputs, inputs), as of that Conv2d, started by `init`. bias: as there.
 
     Raises ValueError for an x of another dtype or number of channels, or one that leaves no image."""
 
@@ -66,6 +114,7 @@ class ConvTranspose2d(Module):
         stride: int = 1,
         padding: int = 0,
         output_padding: int = 0,
+        bias: bool = True,
         init: Callable = glorot_uniform,
     ):
         self._expect_counts(inputs=inputs, outputs=outputs, size=size, stride=stride)
@@ -79,7 +128,7 @@ class ConvTranspose2d(Module):
         # Drawn from inputs to outputs, as an initializer expects it, and kept the other way round.
         weight = init((size, size, inputs, outputs)).swapaxes(2, 3)
         self.weight = Tensor(numpy.ascontiguousarray(weight), requires_grad=True)
-        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True) if bias else None
 
     def forward(self, x):
         self._expect(x, self.weight.dtype, "N", "H", "W", self.inputs)
@@ -88,10 +137,14 @@ class ConvTranspose2d(Module):
         if min(x.shape[1:3]) < least:
             raise self._refusal(x, f"height and width of at least {least}")
         y = conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding)
-        return y + self.bias
+        return y if self.bias is None else y + self.bias
 
     def __repr__(self) -> str:
         return (
             f"ConvTranspose2d({self.inputs}, {self.outputs}, {self.size}, stride={self.stride}, "
-            f"padding={self.padding}, output_padding={self.output_padding})"
+            f"padding={self.padding}, output_padding={self.output_padding}{_no_bias(self.bias)})"
         )
+
+
+def _no_bias(bias: Tensor | None) -> str:
+    return ", bias=False" if bias is None else ""

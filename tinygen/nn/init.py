@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy  # not the backend's xp: weights are drawn on the host
 
@@ -32,3 +33,23 @@ def he_normal(shape: tuple[int, ...]) -> numpy.ndarray:
     S. Ren and J. Sun, Delving deep into rectifiers, 2015, eq. 10)."""
     fan_in, _ = _fans(shape)
     return math.sqrt(2 / fan_in) * host_generator().standard_normal(shape, dtype="float32")
+
+
+def orthogonal(shape: tuple[int, ...]) -> numpy.ndarray:
+    """Random matrices Q (all axes but the last flattened, outputs) with QᵀQ = 1, or QQᵀ = 1 where they are
+    wider than high, float32: repeated products, as of a recurrent layer, neither grow nor fade (A. M. Saxe,
+    J. L. McClelland and S. Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks, 2014, section 3)."""
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    tall = (max(rows, columns), min(rows, columns))
+    q, r = numpy.linalg.qr(host_generator().standard_normal(tall))
+    # With R's diagonal made positive, QR is unique and Q uniform over the orthogonal matrices (F. Mezzadri,
+    # How to generate random matrices from the classical compact groups, 2007, section 5).
+    q *= numpy.sign(numpy.diag(r))
+    return (q if rows >= columns else q.T).reshape(shape).astype("float32")
+
+
+def normal(deviation: float) -> Callable:
+    """The initializer N(0, deviation²), float32; 0.02 in A. Radford, L. Metz and S. Chintala, Unsupervised
+    representation learning with deep convolutional generative adversarial networks, 2016, section 4."""
+    return lambda shape: deviation * host_generator().standard_normal(shape, dtype="float32")

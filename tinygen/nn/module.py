@@ -3,10 +3,15 @@
 A Tensor kept in a module is a parameter if it has requires_grad=True; if not, it is state that is saved and
 moved along but not trained. Nothing is registered: Tensors are looked for when somebody asks, in the
 attributes of the module and in the modules, lists, tuples and dicts there, in order of assignment.
+
+Some layers compute differently in training: those that draw noise, and those whose `forward` updates their
+state. `train` and `eval` switch all layers of a model, and inside `with frozen_state():` no state changes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import reprlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,9 +20,27 @@ import numpy  # what is saved are host arrays
 from .. import backend
 from ..autodiff import Node, Output, Tensor
 
+_state_is_frozen = False
+
+
+@contextlib.contextmanager
+def frozen_state():
+    """`with nn.frozen_state():` no layer inside updates its state, in training neither: a function is pure
+    there, and can be called again and again to check it."""
+    global _state_is_frozen
+    before, _state_is_frozen = _state_is_frozen, True
+    try:
+        yield
+    finally:
+        _state_is_frozen = before
+
 
 class Module:
-    """Base class of layers and models: set attributes in `__init__`, compute in `forward`."""
+    """Base class of layers and models: set attributes in `__init__`, compute in `forward`.
+
+    training: whether this module computes as in training; `train` and `eval` set it."""
+
+    training = True
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)
@@ -35,29 +58,51 @@ class Module:
 
     def _tensors(self) -> list[tuple[str, Tensor]]:
         """Parameters and untrained state. A Tensor that was computed and kept is neither."""
-        return [
-            (name, tensor)
-            for name, tensor in _find(Tensor, self, set())
-            if type(tensor._source) not in (Node, Output)
-        ]
+        found = _find(Tensor, self, set())
+        return [(name, tensor) for name, tensor in found if type(tensor._source) not in (Node, Output)]
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for tensor in self.parameters():
             tensor.grad = None
 
+    def train(self, mode: bool = True) -> Module:
+        """Let this module and all below it compute as in training (or not, as `eval`), and return it."""
+        for module in self._modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Let this module and all below it compute as after training, and return it."""
+        return self.train(False)
+
+    def _updates_state(self) -> bool:
+        """Whether a layer's `forward` may set its untrained state now."""
+        return self.training and not _state_is_frozen
+
+    def _modules(self) -> list[Module]:
+        """This module and all below it, each once."""
+        found = [self]
+        for module in found:  # which grows on the way
+            found += [below for _, below in _find(Module, module, set(map(id, found)))]
+        return found
+
     def state_dict(self) -> dict[str, numpy.ndarray]:
         """Dotted name -> a copy of the values on the host, for parameters and untrained state."""
         return {name: tensor.numpy() for name, tensor in self._tensors()}
 
-    def load_state_dict(self, state: Mapping[str, numpy.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, numpy.ndarray], strict: bool = True) -> None:
         """Take over the values of a `state_dict`, in the dtype and on the device that this module has.
+
+        strict: whether every entry must be there, and no other; if not, what both have is taken over.
 
         Raises ValueError that names all that is missing, unknown or does not fit; nothing has changed
         then."""
         own = dict(self._tensors())
-        faults = [f"{name} is missing" for name in own if name not in state]
-        faults += [f"{name} is unknown" for name in state if name not in own]
+        faults = []
+        if strict:
+            faults += [f"{name} is missing" for name in own if name not in state]
+            faults += [f"{name} is unknown" for name in state if name not in own]
         faults += [
             f"{name}: expected {_form(tensor)}, got {_form(state[name])}"
             for name, tensor in own.items()
@@ -66,7 +111,8 @@ class Module:
         if faults:
             raise ValueError(f"load_state_dict: state: {'; '.join(faults)}")
         for name, tensor in own.items():
-            tensor.data = state[name]
+            if name in state:
+                tensor.data = state[name]
 
     def astype(self, dtype) -> Module:
         """Change this module to another floating dtype, in place, and return it.
@@ -92,6 +138,7 @@ class Module:
                 _replace(tensor, tensor.to(device)._data)
         return self
 
+    @reprlib.recursive_repr()
     def __repr__(self) -> str:
         """The architecture: how many numbers are trained, and the modules in this one by name."""
         lines = [f"{type(self).__name__}: {sum(p.size for p in self.parameters()):,} parameters"]
@@ -106,8 +153,8 @@ class Module:
             sizes = ", ".join("..." if size is ... else str(size) for size in sizes)
             raise self._refusal(x, f"{dtype}[{sizes}]")
 
-    def _refusal(self, x, expected: str) -> ValueError:
-        return ValueError(f"{self!r}: x: expected {expected}, got {_form(x)}")
+    def _refusal(self, x, expected: str, argument: str = "x") -> ValueError:
+        return ValueError(f"{self!r}: {argument}: expected {expected}, got {_form(x)}")
 
     def _expect_counts(self, least: int = 1, **counts: int) -> None:
         """Refuse sizes of a layer that are not ints of at least `least`."""

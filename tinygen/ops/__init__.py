@@ -1,14 +1,7 @@
 """The operations, under NumPy's names, on Tensors or raw arrays; and Tensor's operators and methods."""
 
 from ..autodiff import Tensor
-from .convolution import (
-    average_pool2d,
-    conv1d,
-    conv2d,
-    conv_transpose2d,
-    max_pool2d,
-    upsample_nearest2d,
-)
+from .convolution import conv1d, conv2d, conv_transpose2d
 from .elementwise import (
     absolute,
     add,
@@ -44,6 +37,7 @@ from .elementwise import (
     where,
 )
 from .linalg import inverse, linear, matmul, slogdet
+from .pooling import average_pool2d, max_pool2d, upsample_nearest2d
 from .reduction import (
     categorical_cross_entropy,
     cumsum,

@@ -1,13 +1,13 @@
-"""Convolution and pooling of images (N, H, W, C) by kernels (KH, KW, C_in, C_out).
+"""Convolution of images (N, H, W, C) by kernels (KH, KW, C_in, C_out).
 
 With strides s, dilations d and zeros around the image (top, bottom, left, right), convolution is
 
     y[n,i,j,o] = Σ_pqc x[n, i·s + p·d − top, j·s + q·d − left, c] w[p,q,c,o]
 
-(a cross-correlation: the field does not flip the kernel). It is linear in x and in w, and has three faces,
-each a primitive here: y from x and w; x̄ from ȳ and w, its transpose, called transposed convolution; and w̄
-from x and ȳ. Each is linear in both its arguments, and its VJPs are the other two: gradients of any order
-stay among the three.
+(a cross-correlation: the field does not flip the kernel; and fewer zeros than none cut pixels off). It is
+linear in x and in w, and has three faces, each a primitive here: y from x and w; x̄ from ȳ and w, its
+transpose, called transposed convolution; and w̄ from x and ȳ. Each is linear in both its arguments, and its
+VJPs are the other two: gradients of any order stay among the three.
 
 How they compute: the windows of a few images at a time are copied into the rows of a matrix (im2col;
 Chellapilla, Puri and Simard 2006, "High performance convolutional neural networks for document processing"),
@@ -26,9 +26,7 @@ from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
 from .elementwise import raw
-from .reduction import max as maximum_over
-from .reduction import mean
-from .shaping import broadcast_to, reshape
+from .shaping import reshape
 
 # The three primitives, with stride (sh, sw), padding ((top, bottom), (left, right)), dilation (dh, dw) ------
 
@@ -37,6 +35,7 @@ from .shaping import broadcast_to, reshape
 def _conv2d(x, w, *, stride, padding, dilation):
     """y[n,i,j,o] = Σ_pqc x[n, i·s + p·d − top, j·s + q·d − left, c] w[p,q,c,o]"""
     kernel = w.shape[:2]
+    x, padding = _cropped(x, padding)
     size = tuple(map(_output_size, x.shape[1:3], kernel, stride, padding, dilation))
     y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
     if _by_lines(w.shape, stride):
@@ -63,7 +62,6 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     first = (top // sh, left // sw)
     last = (-(-(top + size[0]) // sh), -(-(left + size[1]) // sw))
     around = tuple((steps[a] * (kernel.shape[a] - 1) - first[a], last[a] - y.shape[1 + a]) for a in (0, 1))
-    y, around = _cropped(y, around)
     if stride == (1, 1):
         return _conv2d(y, kernel, stride=stride, padding=around, dilation=steps)
     x = xp.empty((len(y), *size, w.shape[2]), xp.result_type(y, w))
@@ -81,6 +79,7 @@ def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     """w̄ of _conv2d for ȳ = y and kernels of size `kernel` (KH, KW):
     w̄[p,q,c,o] = Σ_nij x[n, i·s + p·d − top, j·s + q·d − left, c] y[n,i,j,o]"""
     _, *size, channels = y.shape
+    x, padding = _cropped(x, padding)
     w = xp.zeros((*kernel, x.shape[3], channels), xp.result_type(x, y))
     if _by_lines(w.shape, stride):
         _kernel_by_lines(x, y, padding, dilation, out=w)
@@ -137,6 +136,14 @@ _conv2d_kernel.vjp(
 def _output_size(size: int, kernel: int, stride: int, padding: tuple, dilation: int) -> int:
     """How many windows fit along one axis."""
     return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _cropped(x, padding):
+    """x without the edges where padding is negative, and the padding that is left."""
+    (top, bottom), (left, right) = padding
+    _, h, w, _ = x.shape
+    x = x[:, max(0, -top) : h - max(0, -bottom), max(0, -left) : w - max(0, -right)]
+    return x, tuple((max(0, before), max(0, after)) for before, after in padding)
 
 
 def _images_at_once(elements: int) -> int:
@@ -265,47 +272,6 @@ def _put_blocks(blocks, stride, corner, out) -> None:
     out[...] = image[:, corner[0] : corner[0] + h, corner[1] : corner[1] + w]
 
 
-def _cropped(x, padding):
-    """x without the edges where padding is negative, and the padding that is left."""
-    (top, bottom), (left, right) = padding
-    _, h, w, _ = x.shape
-    x = x[:, max(0, -top) : h - max(0, -bottom), max(0, -left) : w - max(0, -right)]
-    return x, tuple((max(0, before), max(0, after)) for before, after in padding)
-
-
-# Windows as an array, for pooling ---------------------------------------------------------------------------
-
-
-@primitive(domain="real")
-def _windows(x, *, kernel, stride):
-    """y[n,i,j,p,q] = x[n, i·s + p, j·s + q], a view."""
-    size = tuple(_output_size(x.shape[1 + a], kernel[a], stride[a], (0, 0), 1) for a in (0, 1))
-    return _windows_of(x, kernel, size, stride, (1, 1))
-
-
-@primitive(domain="real")
-def _overlap_windows(y, *, size, stride):
-    """x[n, i·s + p, j·s + q] = Σ y[n,i,j,p,q] over all windows that hold the pixel: _windows transposed."""
-    n, oh, ow, kh, kw, c = y.shape
-    (sh, sw), x = stride, xp.zeros((n, *size, c), y.dtype)
-    for p in range(kh):
-        for q in range(kw):
-            x[:, p : p + oh * sh : sh, q : q + ow * sw : sw] += y[:, :, :, p, q]
-    return x
-
-
-_windows.vjp(
-    "x",
-    lambda g, x_shape, stride: _overlap_windows(g, size=x_shape[1:3], stride=stride),
-    formula="x̄[n, i·s + p, j·s + q] = Σ ȳ[n,i,j,p,q]",
-)
-_overlap_windows.vjp(
-    "y",
-    lambda g, y_shape, stride: _windows(g, kernel=y_shape[3:5], stride=stride),
-    formula="ȳ[n,i,j,p,q] = x̄[n, i·s + p, j·s + q]",
-)
-
-
 # Public functions -------------------------------------------------------------------------------------------
 
 
@@ -314,7 +280,8 @@ def conv2d(x, w, stride=1, padding=0, dilation=1):
 
     stride, dilation: an int, or a pair for height and width.
     padding: zeros around each image: an int, a pair for height and width, each an int or a pair (before,
-        after); "valid" for none, "same" for output of size ⌈H / stride⌉, an odd zero being after.
+        after); where negative, so many pixels are cut off instead. "valid" for none, "same" for output of
+        size ⌈H / stride⌉, an odd zero being after.
 
     Returns (N, OH, OW, C_out) with OH = ⌊(H + top + bottom − dilation·(KH − 1) − 1) / stride⌋ + 1, in the
     arguments' dtype. Raises ValueError where shapes do not fit."""
@@ -354,7 +321,7 @@ def conv_transpose2d(x, w, stride=1, padding=0, output_padding=0, dilation=1):
     result's size, ⟨conv2d(y, w), x⟩ = ⟨y, conv_transpose2d(x, w)⟩.
 
     x: (N, H, W, C_in); w: (KH, KW, C_out, C_in), in the order of axes of that convolution.
-    padding: as in conv2d, without "same": so much is cut off the edges.
+    padding: as in conv2d, but not negative and without "same": so much is cut off the edges.
     output_padding: an int or a pair, less than stride: so many more lines at the bottom and on the right,
         since conv2d takes as many sizes as the stride to one.
 
@@ -366,7 +333,7 @@ def conv_transpose2d(x, w, stride=1, padding=0, output_padding=0, dilation=1):
     _check_channels(function, raw(x).shape[3], raw(w).shape[3])
     stride = _pair(function, "stride", stride)
     dilation = _pair(function, "dilation", dilation)
-    padding = _padding(function, padding, 'a number, pairs or "valid"')
+    padding = _padding(function, padding, 'a number, pairs or "valid"', least=0)
     more = _pair(function, "output_padding", output_padding, least=0)
     if more[0] >= stride[0] or more[1] >= stride[1]:
         raise ValueError(f"{function}: output_padding: expected less than stride {stride}, got {more}")
@@ -375,34 +342,6 @@ def conv_transpose2d(x, w, stride=1, padding=0, output_padding=0, dilation=1):
     if min(size) < 1:
         raise ValueError(f"{function}: padding: expected to leave at least (1, 1) pixels, got {size}")
     return _conv_transpose2d(x, w, size=size, stride=stride, padding=padding, dilation=dilation)
-
-
-def average_pool2d(x, size, stride=None):
-    """The means over windows of `size` (an int or a pair) at steps of `stride` (None: of that size) of
-    images x (N, H, W, C). Raises ValueError where no window fits."""
-    return mean(_pooling_windows("average_pool2d", x, size, stride), axis=(3, 4))
-
-
-def max_pool2d(x, size, stride=None):
-    """The maxima over windows, as in average_pool2d. Where values tie, they share the gradient equally."""
-    return maximum_over(_pooling_windows("max_pool2d", x, size, stride), axis=(3, 4))
-
-
-def _pooling_windows(function: str, x, size, stride):
-    _check_axes(function, "x", x, "(N, H, W, C)")
-    kernel = _pair(function, "size", size)
-    stride = kernel if stride is None else _pair(function, "stride", stride)
-    _check_fits(function, raw(x).shape[1:3], kernel, ((0, 0), (0, 0)), (1, 1))
-    return _windows(x, kernel=kernel, stride=stride)
-
-
-def upsample_nearest2d(x, factor):
-    """Images x (N, H, W, C) with every pixel repeated `factor` (an int or a pair) times along H and W."""
-    _check_axes("upsample_nearest2d", "x", x, "(N, H, W, C)")
-    n, h, w, c = raw(x).shape
-    fh, fw = _pair("upsample_nearest2d", "factor", factor)
-    copies = broadcast_to(reshape(x, (n, h, 1, w, 1, c)), (n, h, fh, w, fw, c))
-    return reshape(copies, (n, h * fh, w * fw, c))
 
 
 # Arguments in normal form, or one clear error ---------------------------------------------------------------
@@ -427,29 +366,32 @@ def _check_fits(function: str, size, kernel, padding, dilation) -> None:
         raise ValueError(
             f"{function}: x: expected at least {reach} pixels, what a kernel spans, got {room} with padding"
         )
+    if any(n + min(p) < 0 for n, p in zip(size, padding)):
+        raise ValueError(f"{function}: padding: expected to cut off at most {size} pixels, got {padding}")
 
 
-def _pair(function: str, argument: str, value, least: int = 1) -> tuple[int, int]:
+def _pair(function: str, argument: str, value, least: int | None = 1) -> tuple[int, int]:
     """The pair that an int or a pair of ints stands for."""
     try:
         pair = tuple(map(index, value if isinstance(value, (tuple, list)) else (value, value)))
     except TypeError:
         pair = ()
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(
-            f"{function}: {argument}: expected an int or a pair of ints, at least {least}, got {value!r}"
-        )
+    if len(pair) != 2 or (least is not None and min(pair) < least):
+        bound = "" if least is None else f", at least {least}"
+        raise ValueError(f"{function}: {argument}: expected an int or a pair of ints{bound}, got {value!r}")
     return pair
 
 
-def _padding(function: str, value, expected: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def _padding(
+    function: str, value, expected: str, least: int | None = None
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """((top, bottom), (left, right)) from a number, a pair of numbers or pairs, or "valid"."""
     sides = value if isinstance(value, (tuple, list)) else (value, value)
     if isinstance(value, str) and value == "valid":
         sides = (0, 0)
     elif isinstance(value, str) or len(sides) != 2:
         raise ValueError(f"{function}: padding: expected {expected}, got {value!r}")
-    return tuple(_pair(function, "padding", side, least=0) for side in sides)
+    return tuple(_pair(function, "padding", side, least) for side in sides)
 
 
 def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

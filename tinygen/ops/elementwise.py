@@ -331,7 +331,8 @@ def clip(x, a_min=None, a_max=None):
 
 @primitive(broadcasts=True, domain=REAL)
 def _where(x, y, *, condition):
-    return xp.where(condition, x, y)
+    # CuPy's where takes no plain True or False.
+    return xp.where(condition if hasattr(condition, "shape") else xp.asarray(condition), x, y)
 
 
 _where.vjp("x", lambda g, condition: _where(g, 0.0, condition=condition), formula="x̄ = [c] ȳ")

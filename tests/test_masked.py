@@ -1,0 +1,250 @@
+"""Masked layers: what they see and what not, against masked weights in plain layers, and against PyTorch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strict_cupy import forbid_transfers
+
+import tinygen as tg
+from tinygen import nn, ops
+from tinygen.gradients import check_gradients
+
+RNG = np.random.default_rng(0)
+
+
+def array(*shape, dtype="float32"):
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+def dependence(layer, *size):
+    """Whether each output (i, j, o) of a layer of images moves with each input (k, l, c), by gradients."""
+    x = tg.Tensor(array(1, *size, layer.inputs), requires_grad=True)
+    y = layer(x)
+    seen = np.zeros((y.size, x.size), bool)
+    for k in range(y.size):
+        one = np.zeros(y.size, "float32")
+        one[k] = 1
+        (x_bar,) = tg.grad(y, x, one.reshape(y.shape), retain_graph=True)
+        seen[k] = x_bar.data.ravel() != 0
+    return seen.reshape(*y.shape[1:], *x.shape[1:])
+
+
+def full_mask(layer):
+    """The mask of a MaskedConv2d over the whole kernel, tap by tap from the paper's words."""
+    middle = layer.size // 2
+    mask = np.zeros(layer.weight.shape)
+    for p, q, c, o in np.ndindex(mask.shape):
+        before = (p, q) < (middle, middle)
+        color_in, color_out = c // (layer.inputs // layer.colors), o // (layer.outputs // layer.colors)
+        same_pixel = (p, q) == (middle, middle)
+        earlier = color_in < color_out or (color_in == color_out and layer.mask == "B")
+        mask[p, q, c, o] = before or (same_pixel and earlier)
+    return mask
+
+
+@st.composite
+def convolutions(draw):
+    colors, size = draw(st.integers(1, 3)), draw(st.sampled_from([1, 3, 5]))
+    mask = draw(st.sampled_from("AB" if (size, colors) != (1, 1) else "B"))
+    inputs, outputs = colors * draw(st.integers(1, 2)), colors * draw(st.integers(1, 2))
+    return nn.MaskedConv2d(mask, inputs, outputs, size, colors)
+
+
+images = st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(1, 5))
+
+
+# MaskedConv2d -------------------------------------------------------------------------------------------
+
+
+@given(convolutions(), images)
+def test_masked_convolution_is_convolution_with_masked_weights(layer, size):
+    layer.astype("float64").bias.data = array(layer.outputs, dtype="float64")
+    x = tg.Tensor(array(*size, layer.inputs, dtype="float64"), requires_grad=True)
+    y = layer(x)
+    masked = layer.weight.data * full_mask(layer)
+    w = tg.Tensor(masked, requires_grad=True)
+    expected = ops.conv2d(x, w, padding=layer.size // 2) + layer.bias
+    np.testing.assert_allclose(y.data, expected.data, atol=1e-12)
+    g = array(*y.shape, dtype="float64")
+    x_bar, w_bar = tg.grad(y, [x, layer.weight], g)
+    x_right, w_right = tg.grad(expected, [x, w], g)
+    np.testing.assert_allclose(x_bar.data, x_right.data, atol=1e-12)
+    np.testing.assert_allclose(w_bar.data, w_right.data * full_mask(layer), atol=1e-12)
+    assert not w_bar.data[full_mask(layer) == 0].any()  # exactly
+
+
+@given(convolutions(), images)
+def test_gradients_of_masked_convolution(layer, size):
+    layer.astype("float64")
+    check_gradients(lambda x: layer(x) ** 2, array(*size, layer.inputs), params=layer, order=2)
+
+
+@pytest.mark.parametrize("mask", ["A", "B"])
+@pytest.mark.parametrize("colors", [1, 3])
+def test_no_output_depends_on_what_comes_after_it(mask, colors):
+    layer = nn.MaskedConv2d(mask, colors, 2 * colors, 3, colors)
+    seen = dependence(layer, 4, 5)
+    for i, j, o, k, m, c in np.ndindex(seen.shape):
+        color = o // 2
+        earlier = (k, m) < (i, j) or ((k, m) == (i, j) and (c < color or (c == color and mask == "B")))
+        within = abs(k - i) <= 1 and abs(m - j) <= 1
+        assert seen[i, j, o, k, m, c] == (earlier and within)
+
+
+def test_a_stack_is_causal_and_has_the_blind_spot():
+    """The field of view of 'A' and two of 'B' leaves out a cone at the right (van den Oord et al. 2016,
+    Conditional image generation with PixelCNN decoders, section 2.2)."""
+    stack = nn.Sequential(*(nn.MaskedConv2d(mask, 1, 1, 3) for mask in "ABB"))
+    for layer in stack.layers:
+        layer.weight.data = np.abs(layer.weight.numpy())  # nothing cancels
+    stack.inputs = 1
+    seen = dependence(stack, 7, 7)[4, 3, 0, :, :, 0]
+    assert not seen[4, 3:].any() and not seen[5:].any()
+    np.testing.assert_array_equal(seen[3], [1, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(seen[2], [1, 1, 1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(seen[1], [1, 1, 1, 1, 1, 1, 1])
+
+
+def test_the_two_stacks_of_gated_pixelcnn():
+    """The vertical stack sees all rows above, the horizontal one the left part of its row: rectangles, and
+    padding that cuts off what would look ahead. Together they have no blind spot."""
+    rows, left, inner = np.ones((2, 3, 1, 1)), np.ones((1, 1, 1, 1)), np.ones((1, 2, 1, 1))
+
+    def outputs(x):
+        vertical = ops.conv2d(x, rows, padding=((2, -1), 1))  # the two rows above
+        horizontal = ops.conv2d(x, left, padding=(0, (1, -1))) + vertical  # the pixel on the left
+        for _ in range(2):
+            # Its own row is one above what the pixel of this place may see, already.
+            vertical = ops.conv2d(vertical, rows, padding=((1, 0), 1))
+            horizontal = ops.conv2d(horizontal, inner, padding=(0, (1, 0))) + vertical
+        return horizontal
+
+    x = tg.Tensor(array(1, 7, 7, 1, dtype="float64"), requires_grad=True)
+    (x_bar,) = tg.grad(outputs(x)[0, 4, 3, 0], x)
+    seen = x_bar.data[0, :, :, 0] != 0
+    assert not seen[4, 3:].any() and not seen[5:].any()
+    assert seen[1:4].all() and seen[4, :3].all()
+
+
+def test_an_optimizer_leaves_masked_weights_and_their_values():
+    layer = nn.MaskedConv2d("B", 2, 2, 3)
+    before = layer.weight.numpy()
+    optimizer = tg.optim.SGD(layer.parameters(), lr=1.0)
+    (layer(array(2, 4, 4, 2)) ** 2).sum().backward()
+    optimizer.step()
+    dead = full_mask(layer) == 0
+    np.testing.assert_array_equal(layer.weight.data[dead], before[dead])
+    assert (before[dead] != 0).all() and (layer.weight.data[~dead] != before[~dead]).all()
+
+
+@pytest.mark.parametrize(("mask", "size", "colors"), [("A", 7, 1), ("B", 3, 1), ("B", 1, 3), ("A", 5, 3)])
+def test_masked_convolution_against_torch(mask, size, colors):
+    torch = pytest.importorskip("torch")
+    layer = nn.MaskedConv2d(mask, 3, 6, size, colors)
+    images = array(2, 5, 6, 3)
+    x, theirs = tg.Tensor(images, requires_grad=True), torch.tensor(images, requires_grad=True)
+    weight = torch.tensor((layer.weight.data * full_mask(layer)).astype("float32")).permute(3, 2, 0, 1)
+    expected = torch.nn.functional.conv2d(theirs.permute(0, 3, 1, 2), weight, padding=size // 2)
+    y = layer(x)
+    np.testing.assert_allclose(y.data, expected.permute(0, 2, 3, 1).detach().numpy(), atol=1e-5)
+    (y * y).sum().backward()
+    (expected * expected).sum().backward()
+    np.testing.assert_allclose(x.grad.data, theirs.grad.numpy(), atol=1e-4)
+
+
+# MaskedLinear -------------------------------------------------------------------------------------------
+
+sizes = st.integers(0, 3), st.integers(1, 3), st.integers(1, 3)
+
+
+@given(*sizes, st.booleans())
+def test_masked_linear(n, inputs, outputs, all_dead):
+    mask = RNG.random((inputs, outputs)) < (0 if all_dead else 0.5)
+    layer = nn.MaskedLinear(mask).astype("float64")
+    x = array(n, inputs, dtype="float64")
+    np.testing.assert_allclose(layer(x).data, x @ (layer.weight.data * mask) + layer.bias.data, atol=1e-14)
+    check_gradients(lambda x: layer(x) ** 2, x, params=layer, order=2)
+    (w_bar,) = tg.grad((layer(x) ** 2).sum(), layer.weight)
+    assert not w_bar.data[~mask].any()
+    assert (layer.weight.data != 0).all()
+
+
+def test_a_mask_is_state_that_can_be_replaced():
+    layer = nn.MaskedLinear(np.eye(2))
+    assert list(layer.state_dict()) == ["mask", "weight", "bias"]
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+    weight = layer.weight.numpy()
+    layer.mask.data = 1 - np.eye(2)
+    np.testing.assert_array_equal(layer(np.eye(2, dtype="float32")).data, weight * (1 - np.eye(2)))
+
+
+def test_masks_of_a_chain_compose_as_matrices():
+    """An output depends on an input if a path of ones leads there."""
+    masks = [RNG.random(shape) < 0.4 for shape in [(5, 6), (6, 7), (7, 4)]]
+    model = nn.Sequential(*map(nn.MaskedLinear, masks))
+    for layer in model.layers:
+        layer.weight.data = np.abs(layer.weight.numpy()) + 0.1
+    jacobian = model(np.eye(5, dtype="float32")).data  # of a linear map
+    np.testing.assert_array_equal(jacobian != 0, (masks[0] @ masks[1] @ masks[2]))
+
+
+# Both ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 2])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.MaskedLinear(np.tri(3)), (3,)),
+        (lambda: nn.MaskedConv2d("A", 3, 6, 3), (4, 1, 3)),
+        (lambda: nn.MaskedConv2d("B", 3, 6, 5, colors=3), (1, 4, 3)),
+    ],
+)
+def test_float32_and_empty_batches(device, make, shape, n):
+    layer = make()
+    x = tg.Tensor(array(n, *shape), requires_grad=True)
+    with forbid_transfers():
+        y = layer(x)
+        (y * y).sum().backward()
+    assert y.dtype == "float32" and len(y.data) == n
+    for tensor in (x, layer.weight, layer.bias):
+        assert tensor.grad.dtype == "float32" and tensor.grad.shape == tensor.shape
+    expected = layer.to("cpu")
+    with tg.device("cpu"):
+        right = expected(x.numpy())
+    np.testing.assert_allclose(y.numpy(), right.data, rtol=1e-5, atol=1e-6)
+
+
+def test_repr():
+    assert repr(nn.MaskedLinear(np.ones((2, 3)))) == "MaskedLinear(2, 3)"
+    assert repr(nn.MaskedConv2d("A", 1, 2, 7)) == "MaskedConv2d('A', 1, 2, 7, colors=1)"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: nn.MaskedLinear(np.ones(3)), ["MaskedLinear: mask", "(inputs, outputs)", "[3]"]),
+        (lambda: nn.MaskedLinear(np.full((2, 2), 0.5)), ["MaskedLinear: mask", "zeros and ones", "[2, 2]"]),
+        (lambda: nn.MaskedLinear(np.ones((0, 2))), ["MaskedLinear: mask", "[0, 2]"]),
+        (lambda: nn.MaskedLinear(np.ones((2, 3)))(array(4, 3)), ["x", "float32[..., 2]", "[4, 3]"]),
+        (lambda: nn.MaskedConv2d("C", 1, 1, 3), ["MaskedConv2d: mask", "'A' or 'B'", "'C'"]),
+        (lambda: nn.MaskedConv2d("A", 1, 1, 4), ["MaskedConv2d: size", "odd", "4"]),
+        (lambda: nn.MaskedConv2d("A", 1, 1, 1), ["MaskedConv2d: size", "3 or more", "1"]),
+        (lambda: nn.MaskedConv2d("A", 3, 4, 3, 3), ["MaskedConv2d: colors", "divisor", "3", "4"]),
+        (lambda: nn.MaskedConv2d("A", 0, 4, 3), ["MaskedConv2d: inputs", "0"]),
+        (
+            lambda: nn.MaskedConv2d("A", 1, 4, 3)(array(2, 4, 4, 2)),
+            ["MaskedConv2d('A', 1, 4, 3", "x: expected float32[N, H, W, 1]", "[2, 4, 4, 2]"],
+        ),
+        (
+            lambda: nn.MaskedConv2d("A", 1, 4, 3)(array(2, 0, 4, 1)),
+            ["x: expected height and width of at least 1", "[2, 0, 4, 1]"],
+        ),
+    ],
+)
+def test_refusals_name_layer_argument_expected_and_got(call, words):
+    with pytest.raises(ValueError) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
