@@ -1,25 +1,52 @@
-"""Distributions against SciPy, integrals, exact sums and Monte Carlo with its standard error."""
+"""Distributions of numbers against SciPy, PyTorch, integrals and closed forms; what they accept."""
+
+import contextlib
 
 import numpy as np
 import pytest
+import strict_cupy
+from families import FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import stats
 
 import tinygen as tg
-from tinygen.backend import Generator
-from tinygen.distributions import Bernoulli, Normal, kl_divergence
+from tinygen.backend import Generator, to_host, xp
+from tinygen.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Dirichlet,
+    DiscretizedLogistic,
+    Erlang,
+    Exponential,
+    Gumbel,
+    GumbelSoftmax,
+    Laplace,
+    Logistic,
+    LogNormal,
+    Mixture,
+    Normal,
+    Uniform,
+    kl_divergence,
+)
 from tinygen.gradients import check_gradients
 
 rng = np.random.default_rng(0)
 MEAN, LOG_VARIANCE, LOGITS = (rng.normal(size=(2, 3)) for _ in range(3))
 X = rng.normal(size=(2, 3))
 BITS = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
-reals = st.floats(-3, 3)
+reals = st.floats(-2, 2)
+shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
-def scipy_normal(mean, log_variance):
-    return stats.norm(mean, np.exp(log_variance / 2))
+def draw_case(family, shape, seed):
+    """Parameters and values inside the support, away from its ends and from the median, where one kinks."""
+    draws = np.random.default_rng(seed)
+    parameters = [draws.uniform(-1, 1, shape) for _ in range(family.parameters)]
+    quantiles = draws.uniform(0.1, 0.4, shape) + 0.5 * draws.integers(0, 2, shape)
+    return parameters, np.asarray(family.scipy(*parameters).ppf(quantiles))
 
 
 def within_four_standard_errors(draws, expected):
@@ -27,146 +54,155 @@ def within_four_standard_errors(draws, expected):
     return np.all(abs(draws.mean(axis=0) - expected) < 4 * error)
 
 
-# Against SciPy, integrals and sums ----------------------------------------------------------------
+# Against SciPy, PyTorch and integrals --------------------------------------------------------------
 
 
-def test_normal_is_scipys():
-    ours, theirs = Normal(MEAN, LOG_VARIANCE), scipy_normal(MEAN, LOG_VARIANCE)
-    np.testing.assert_allclose(ours.log_prob(X), theirs.logpdf(X), rtol=1e-12)
-    np.testing.assert_allclose(ours.entropy(), theirs.entropy(), rtol=1e-12)
-    np.testing.assert_allclose(ours.variance, theirs.var(), rtol=1e-12)
-    assert ours.mean is MEAN
+@families
+def test_is_scipys(family, device):
+    parameters, x = draw_case(family, (2, 3), 0)
+    ours = family.make(*(xp.asarray(a) for a in parameters))
+    theirs = family.scipy(*parameters)
+    np.testing.assert_allclose(
+        to_host(ours.log_prob(xp.asarray(x))), theirs.logpdf(x), rtol=1e-10, atol=1e-14
+    )
+    rtol = 1e-12 if family.parameters else 1e-6  # what has no parameters is float32
+    np.testing.assert_allclose(to_host(ours.entropy()), theirs.entropy(), rtol=rtol, atol=1e-12)
+    np.testing.assert_allclose(to_host(ours.mean), theirs.mean(), rtol=rtol)
+    np.testing.assert_allclose(to_host(ours.variance), theirs.var(), rtol=rtol)
 
 
-def test_bernoulli_is_scipys():
-    ours, theirs = Bernoulli(LOGITS), stats.bernoulli(1 / (1 + np.exp(-LOGITS)))
-    np.testing.assert_allclose(ours.log_prob(BITS), theirs.logpmf(BITS), rtol=1e-12)
-    np.testing.assert_allclose(ours.entropy(), theirs.entropy(), rtol=1e-12)
-    np.testing.assert_allclose(ours.mean, theirs.mean(), rtol=1e-12)
-    np.testing.assert_allclose(ours.variance, theirs.var(), rtol=1e-12)
+@families
+def test_is_pytorchs_with_its_gradients(family):
+    torch = pytest.importorskip("torch")
+    if family.torch is None:
+        family = family._replace(torch=_torch_logistic)
+    parameters, x = draw_case(family, (2, 3), 1)
+    here = [tg.Tensor(a, requires_grad=True) for a in [*parameters, x]]
+    there = [torch.tensor(a, requires_grad=True) for a in [*parameters, x]]
+    ours = family.make(*here[:-1]).log_prob(here[-1])
+    theirs = family.torch(torch, *there[:-1]).log_prob(there[-1])
+    np.testing.assert_allclose(ours.data, theirs.detach(), rtol=1e-10, atol=1e-12)
+    ours.sum().backward()
+    (theirs.sum() + 0 * sum(t.sum() for t in there)).backward()  # theirs may not depend on all
+    for tensor, expected in zip(here, there):
+        np.testing.assert_allclose(tensor.grad.data, expected.grad, rtol=1e-10, atol=1e-12)
 
 
-@settings(deadline=None)
-@given(reals, reals)
-def test_normal_density_integrates_to_one_and_its_entropy_is_the_integral(mean, log_variance):
-    p = Normal(np.array(mean), np.array(log_variance))
-    sigma = np.exp(log_variance / 2)
-    x = np.linspace(mean - 10 * sigma, mean + 10 * sigma, 2001)
+def _torch_logistic(torch, mean, log_scale):
+    distributions = torch.distributions
+    base = distributions.Uniform(0 * mean, 0 * mean + 1)
+    sigmoid = distributions.transforms.SigmoidTransform().inv
+    affine = distributions.transforms.AffineTransform(mean, log_scale.exp())
+    return distributions.TransformedDistribution(base, [sigmoid, affine])
+
+
+@families
+@settings(max_examples=20)
+@given(data=st.data())
+def test_density_integrates_to_one_and_its_entropy_is_the_integral(family, data):
+    parameters = [np.array(data.draw(reals)) for _ in range(family.parameters)]
+    p, theirs = family.make(*parameters), family.scipy(*parameters)
+    # Between quantiles of 10⁻¹² and 1 − 10⁻¹²: what lies outside has an entropy of 10⁻¹⁰ or so.
+    tails = 10.0 ** -np.arange(12, 0, -1)
+    edges = np.concatenate([theirs.ppf(tails), theirs.ppf([0.5]), theirs.isf(tails[::-1])])
+    nodes, weights = np.polynomial.legendre.leggauss(30)
+    half = np.diff(edges)[:, None] / 2
+    x = edges[:-1, None] + half * (nodes + 1)
     log_p = p.log_prob(x)
-    assert integrate.simpson(np.exp(log_p), x=x) == pytest.approx(1, abs=1e-10)
-    assert integrate.simpson(-np.exp(log_p) * log_p, x=x) == pytest.approx(p.entropy(), abs=1e-9)
+    assert (np.exp(log_p) * half * weights).sum() == pytest.approx(1, abs=1e-8)
+    rounding = 1e-8 if family.parameters else 1e-6
+    assert -(np.exp(log_p) * log_p * half * weights).sum() == pytest.approx(p.entropy(), abs=rounding)
 
 
-@settings(deadline=None)
-@given(st.floats(-700, 700))
-def test_bernoulli_sums_to_one(logit):
-    p = Bernoulli(np.array(logit))
-    log_p = p.log_prob(np.array([0.0, 1.0]))
-    assert np.isfinite(log_p).all()
-    assert np.exp(log_p).sum() == pytest.approx(1, rel=1e-12)
-    assert -(np.exp(log_p) * log_p).sum() == pytest.approx(p.entropy(), rel=1e-12)
+@pytest.mark.parametrize("name", ["exponential", "logistic", "gumbel"])
+def test_inverse_distribution_functions_are_scipys(name):
+    family = FAMILIES[name]
+    parameters, _ = draw_case(family, (2, 3), 2)
+    u = np.random.default_rng(3).random((2, 3))
+    ours, theirs = family.make(*parameters), family.scipy(*parameters)
+    np.testing.assert_allclose(ours.inverse_cdf(u), theirs.ppf(u), rtol=1e-10)
 
 
-def test_bernoulli_is_exact_and_has_gradients_at_extreme_logits():
-    logits = tg.Tensor(np.array([-1e4, 0.0, 1e4], "float32"), requires_grad=True)
-    p = Bernoulli(logits)
-    np.testing.assert_array_equal(p.log_prob(np.ones(3, "float32")).data[[0, 2]], [-1e4, 0])
-    np.testing.assert_array_equal(p.entropy().data, np.float32([0, np.log(2), 0]))
-    (p.log_prob(np.ones(3, "float32")).sum() + p.entropy().sum()).backward()
-    np.testing.assert_array_equal(logits.grad.data, [1, 0.5, 0])
+def test_erlang_of_one_is_exponential():
+    x = abs(X)
+    np.testing.assert_allclose(
+        Erlang(1, LOG_VARIANCE).log_prob(x), Exponential(LOG_VARIANCE).log_prob(x), rtol=1e-12
+    )
+    np.testing.assert_array_equal(
+        Erlang(1, LOG_VARIANCE).sample(Generator(0)), Exponential(LOG_VARIANCE).sample(Generator(0))
+    )
 
 
-# Divergences --------------------------------------------------------------------------------------
+# Draws --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
-@given(reals, reals, reals, reals)
-def test_normal_divergence_is_the_integral(mean, log_variance, other_mean, other_log_variance):
-    p = Normal(np.array(mean), np.array(log_variance))
-    q = Normal(np.array(other_mean), np.array(other_log_variance))
-    sigma = np.exp(log_variance / 2)
-    x = np.linspace(mean - 12 * sigma, mean + 12 * sigma, 4001)
-    log_p = p.log_prob(x)
-    expected = integrate.simpson(np.exp(log_p) * (log_p - q.log_prob(x)), x=x)
-    assert kl_divergence(p, q) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+@families
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_have_the_distribution(family, dtype, device):
+    n = 20_000
+    parameters = [0.4, -0.7][: family.parameters]
+    p = family.make(*(xp.asarray(np.full(n, a, dtype)) for a in parameters))
+    x = to_host(p.sample(Generator(2), (n,)))
+    assert x.shape == (n,)
+    assert x.dtype == (dtype if parameters else "float32")
+    assert stats.kstest(x, family.scipy(*parameters).cdf).pvalue > 1e-3
+    assert np.isfinite(to_host(p.log_prob(xp.asarray(x)))).all()
 
 
-@settings(deadline=None)
-@given(reals, reals)
-def test_bernoulli_divergence_is_the_sum(logit, other):
-    p, q = Bernoulli(np.array(logit)), Bernoulli(np.array(other))
-    x = np.array([0.0, 1.0])
-    expected = (np.exp(p.log_prob(x)) * (p.log_prob(x) - q.log_prob(x))).sum()
-    assert kl_divergence(p, q) == pytest.approx(expected, rel=1e-10, abs=1e-14)
+class Extremes:
+    """A generator that draws only the ends of what NumPy's draws from, 0 and the last number before 1; and
+    `ends`: rounding to float32 may give 1 elsewhere."""
 
+    def __init__(self, *ends):
+        self.source, self.ends = np.random.default_rng(0), ends
 
-def test_divergence_from_the_standard_normal_is_kingma_and_wellings():
-    sigma2 = np.exp(LOG_VARIANCE)
-    expected = -0.5 * (1 + LOG_VARIANCE - MEAN**2 - sigma2)
-    got = kl_divergence(Normal(MEAN, LOG_VARIANCE), Normal(0.0, 0.0))
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "p, q",
-    [
-        (Normal(MEAN, LOG_VARIANCE), Normal(X, -LOG_VARIANCE)),
-        (Normal(MEAN, LOG_VARIANCE), Normal(0.0, 0.0)),
-        (Bernoulli(LOGITS), Bernoulli(X)),
-    ],
-)
-def test_divergence_equals_monte_carlo(p, q):
-    draws = Generator(1)
-    x = [p.sample(draws) for _ in range(20_000)]
-    ratios = np.stack([p.log_prob(x_k) - q.log_prob(x_k) for x_k in x])
-    assert within_four_standard_errors(ratios, kl_divergence(p, q))
-
-
-def test_divergence_of_a_distribution_from_itself_is_zero():
-    p, b = Normal(MEAN, LOG_VARIANCE), Bernoulli(LOGITS)
-    assert not kl_divergence(p, p).any()
-    assert not kl_divergence(b, b).any()
-
-
-# Samples ------------------------------------------------------------------------------------------
+    def uniform(self, shape, dtype):
+        ends = np.array([0, 1 - np.finfo(dtype).eps / 2, *self.ends], dtype)
+        return self.source.choice(ends, shape)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_normal_samples_are_normal(dtype):
-    n = 20_000
-    p = Normal(np.full(n, 0.5, dtype), np.full(n, -1.5, dtype))
-    x = p.sample(Generator(2))
-    assert x.dtype == dtype
-    assert stats.kstest(x, scipy_normal(0.5, -1.5).cdf).pvalue > 0.01
+def test_no_draw_is_infinite_or_outside_the_support(dtype):
+    def zeros():
+        return np.zeros(1000, dtype)
+
+    for p in (
+        Laplace(zeros(), zeros()),
+        Exponential(zeros()),
+        Logistic(zeros(), zeros()),
+        Gumbel(zeros(), zeros()),
+        Erlang(3, zeros()),
+        Beta(50, 1),
+        Beta(1, 50),
+        Beta(1, 1),
+    ):
+        x = p.sample(Extremes(1), (1000,))
+        assert np.isfinite(p.log_prob(x)).all()
+        assert np.unique(x).size > 1
 
 
-def test_bernoulli_samples_are_ones_as_often_as_they_should():
-    p = Bernoulli(np.tile(LOGITS, (20_000, 1, 1)))
-    x = p.sample(Generator(3))
-    assert set(np.unique(x)) == {0, 1}
-    assert within_four_standard_errors(x, 1 / (1 + np.exp(-LOGITS)))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uniform_draws_end_where_they_should(dtype):
+    low, width = rng.normal(size=(2, 10_000)).astype(dtype)
+    p = Uniform(low, low + abs(width))
+    p.log_prob(p.sample(Extremes()))
 
 
-def test_draws_repeat_with_their_generator_and_with_the_seed():
-    for p in (Normal(MEAN, LOG_VARIANCE), Bernoulli(np.zeros(100))):
-        np.testing.assert_array_equal(p.sample(Generator(1, 2)), p.sample(Generator(1, 2)))
-        tg.seed(4)
-        first = p.sample()
-        assert not np.array_equal(first, p.sample())
-        tg.seed(4)
-        np.testing.assert_array_equal(first, p.sample())
+@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].parameters])
+def test_reparameterized_gradients_of_the_second_moment(name):
+    # E z² = mean² + variance, whose derivatives are those of closed forms.
+    family, n = FAMILIES[name], 50_000
+    values = [0.4, -0.7][: family.parameters]
+    scalars = [tg.Tensor(np.array(a), requires_grad=True) for a in values]
+    p = family.make(*scalars)
+    expected = tg.grad(p.mean * p.mean + p.variance, scalars)
+    repeated = [tg.Tensor(np.full(n, a), requires_grad=True) for a in values]
+    z = family.make(*repeated).rsample(Generator(5))
+    for each, gradient in zip(tg.grad((z * z).sum(), repeated), expected):
+        assert within_four_standard_errors(each.data, gradient.data)
 
 
-def test_sample_is_a_raw_array_and_rsample_is_recorded():
-    mean = tg.Tensor(MEAN, requires_grad=True)
-    p = Normal(mean, LOG_VARIANCE)
-    assert type(p.sample()) is np.ndarray
-    assert type(Bernoulli(mean).sample()) is np.ndarray
-    assert p.rsample().requires_grad
-    assert type(Normal(MEAN, LOG_VARIANCE).rsample()) is np.ndarray
-
-
-def test_reparameterized_gradients_of_the_second_moment():
+def test_reparameterized_gradients_of_the_normal_are_kingma_and_wellings():
     # E z² = μ² + σ²: its derivative with respect to μ is 2μ, and to log σ² is σ² (that is, 2σ to σ).
     n, mean, log_variance = 50_000, 0.7, -0.4
     means = tg.Tensor(np.full(n, mean), requires_grad=True)
@@ -177,45 +213,70 @@ def test_reparameterized_gradients_of_the_second_moment():
     assert within_four_standard_errors(log_variances.grad.data, np.exp(log_variance))
 
 
+def test_draws_repeat_with_their_generator_and_with_the_seed(device):
+    zeros = xp.zeros((50, 3))
+    for p in (
+        *(family.make(*[zeros] * family.parameters) for family in FAMILIES.values()),
+        Bernoulli(zeros),
+        Categorical(zeros),
+        DiscretizedLogistic(zeros, zeros, 256),
+        Mixture(zeros, Normal(zeros, zeros)),
+        Dirichlet((1, 2)),
+        GumbelSoftmax(zeros, 1.0),
+    ):
+        first, again = (to_host(p.sample(Generator(1, 2))) for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        tg.seed(4)
+        first, other = (to_host(p.sample()) for _ in range(2))
+        assert not np.array_equal(first, other)
+        tg.seed(4)
+        np.testing.assert_array_equal(first, to_host(p.sample()))
+
+
+def test_scalars_are_drawn_in_any_shape():
+    for p in (Normal(0.0, 0.0), Uniform(0.0, 1.0), Erlang(2, 0.0), Beta(1, 2), Bernoulli(0.0)):
+        x = p.sample(shape=(2, 5))
+        assert x.shape == p.log_prob(x).shape == (2, 5)
+        assert np.unique(x).size > (1 if type(p) is Bernoulli else 9)
+        assert p.sample().shape == ()
+    with pytest.raises(
+        ValueError, match=r"Normal: shape: expected \(2, 3\), that of the parameters, got \(3,\)"
+    ):
+        Normal(MEAN, 0.0).rsample(shape=(3,))
+    with pytest.raises(ValueError, match=r"Normal: shape: expected a tuple of ints, got 3"):
+        Normal(0.0, 0.0).sample(shape=3)
+
+
+def test_sample_is_a_raw_array_and_rsample_is_recorded():
+    mean = tg.Tensor(MEAN, requires_grad=True)
+    p = Normal(mean, LOG_VARIANCE)
+    assert type(p.sample()) is np.ndarray
+    assert type(Bernoulli(mean).sample()) is np.ndarray
+    assert type(Mixture(mean, p).sample()) is np.ndarray
+    assert p.rsample().requires_grad
+    assert type(Normal(MEAN, LOG_VARIANCE).rsample()) is np.ndarray
+
+
 # Gradients ----------------------------------------------------------------------------------------
 
-shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
-
-@settings(deadline=None, max_examples=10)
-@given(shapes, st.integers(0, 99))
-def test_gradients_of_the_normal(shape, seed):
-    draws = np.random.default_rng(seed)
-    mean, log_variance, x, other = (draws.normal(size=shape) for _ in range(4))
-    check_gradients(lambda m, v, x: Normal(m, v).log_prob(x), mean, log_variance, x, order=2)
-    check_gradients(lambda m, v: Normal(m, v).rsample(), mean, log_variance, order=2)
-    check_gradients(lambda v: (Normal(x, v).entropy(), Normal(x, v).variance), log_variance, order=2)
-    check_gradients(
-        lambda m, v, n, w: kl_divergence(Normal(m, v), Normal(n, w)), mean, log_variance, x, other, order=2
-    )
-    check_gradients(lambda m, v: kl_divergence(Normal(m, v), Normal(0.0, 0.0)), mean, log_variance, order=2)
-
-
-@settings(deadline=None, max_examples=10)
-@given(shapes, st.integers(0, 99))
-def test_gradients_of_the_bernoulli(shape, seed):
-    draws = np.random.default_rng(seed)
-    logits, other = draws.normal(size=shape), draws.normal(size=shape)
-    bits = (draws.random(shape) < 0.5).astype(float)
-    check_gradients(lambda a: Bernoulli(a).log_prob(bits), logits, order=2)
-    check_gradients(lambda a: (Bernoulli(a).mean, Bernoulli(a).variance), logits, order=2)
-    check_gradients(lambda a: Bernoulli(a).entropy(), logits, order=2)
-    check_gradients(lambda a, b: kl_divergence(Bernoulli(a), Bernoulli(b)), logits, other, order=2)
-
-
-def test_second_derivative_of_the_entropy_at_logit_zero():
-    check_gradients(lambda a: Bernoulli(a).entropy(), np.zeros(3), order=2)
+@families
+@settings(max_examples=10)
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_gradients(family, shape, seed):
+    parameters, x = draw_case(family, shape, seed)
+    check_gradients(lambda *t: family.make(*t[:-1]).log_prob(t[-1]), *parameters, x, order=2)
+    if parameters:
+        check_gradients(lambda *t: family.make(*t).rsample(), *parameters, order=2)
+        check_gradients(lambda *t: family.make(*t).entropy(), *parameters, order=2)
+        check_gradients(lambda *t: (family.make(*t).mean, family.make(*t).variance), *parameters, order=2)
 
 
 def test_a_scalar_parameter_serves_all_elements_and_gets_the_sum_of_their_gradients():
     scalar = np.array(0.3)
     check_gradients(lambda v: Normal(MEAN, v).log_prob(X), scalar, order=2)
     check_gradients(lambda v: Normal(MEAN, v).entropy(), scalar, order=2)
+    check_gradients(lambda v: Normal(v, v).rsample(shape=(2, 3)), scalar, order=2)
     check_gradients(lambda m, v: kl_divergence(Normal(m, v), Normal(MEAN, X)), scalar, scalar, order=2)
     assert Normal(MEAN, 0.3).entropy().shape == Normal(MEAN, scalar).entropy().shape == MEAN.shape
     assert Normal(0.3, LOG_VARIANCE).mean.shape == MEAN.shape
@@ -226,28 +287,56 @@ def test_a_scalar_parameter_serves_all_elements_and_gets_the_sum_of_their_gradie
     np.testing.assert_array_equal(Bernoulli(0.0).log_prob(bits), Bernoulli(0 * bits).log_prob(bits))
 
 
+def test_a_step_on_a_gpu_brings_nothing_to_the_host(device):
+    unseen = strict_cupy.forbid_transfers() if device == "strict" else contextlib.nullcontext()
+    numbers = [tg.Tensor(np.full((2, 3), 0.1, "float32"), requires_grad=True) for _ in range(3)]
+    a, b, logits = numbers
+    labels = xp.asarray(np.array([0, 2]))
+    with unseen:
+        loss = 0.0
+        for family in FAMILIES.values():
+            p = family.make(*[a, b][: family.parameters])
+            loss = loss + p.log_prob(p.rsample(shape=(2, 3))).sum()
+        for temperature in (0.5, 1.0):
+            p = GumbelSoftmax(logits, temperature)
+            loss = loss + p.log_prob(p.rsample()).sum() + p.log.log_prob(p.log.rsample()).sum()
+        loss = loss + Mixture(logits, DiscretizedLogistic(a, b, 4)).log_prob(labels).sum()
+        loss = loss + Mixture(logits, Normal(a, b)).log_prob(Mixture(logits, Normal(a, b)).sample()).sum()
+        loss = loss + Categorical(logits).log_prob(labels).sum() + Categorical(logits).entropy().sum()
+        loss = loss + Bernoulli(logits).log_prob(Bernoulli(logits).sample()).sum()
+        loss = loss + kl_divergence(Normal(a, b), Normal(0.0, 0.0)).sum()
+        loss = loss + kl_divergence(Categorical(logits), Categorical(xp.zeros_like(logits.data))).sum()
+        loss.backward()
+    for tensor in numbers:
+        assert np.isfinite(tensor.grad.numpy()).all()
+
+
 # Types and shapes ---------------------------------------------------------------------------------
 
 
+@families
 @pytest.mark.parametrize("shape", [(), (3,), (0, 3), (2, 3)])
 @pytest.mark.parametrize("raw", [True, False])
-def test_float32_stays_float32_forward_and_backward(shape, raw):
-    mean, log_variance, logits = (np.asarray(rng.normal(size=shape), "float32") for _ in range(3))
+def test_float32_stays_float32_forward_and_backward(family, shape, raw, device):
+    parameters, x = draw_case(family, shape, 0)
+    parameters = [xp.asarray(a.astype("float32")) for a in parameters]
+    x = xp.asarray(x.astype("float32"))
     if not raw:
-        mean, log_variance, logits = (tg.Tensor(a, requires_grad=True) for a in (mean, log_variance, logits))
-    p, b = Normal(mean, log_variance), Bernoulli(logits)
-    ones = np.ones(shape, "float32")
-    results = [p.mean, p.variance, p.log_prob(ones), p.rsample(), p.entropy(), b.mean, b.variance]
-    results += [b.log_prob(ones), b.entropy(), kl_divergence(p, Normal(0.0, 0.0)), kl_divergence(b, b)]
-    for result in [*results, p.sample(), b.sample()]:
+        parameters = [tg.Tensor(a, requires_grad=True) for a in parameters]
+        x = tg.Tensor(x, requires_grad=True)
+    p = family.make(*parameters)
+    results = [p.log_prob(x), p.rsample(shape=shape)]
+    if parameters:
+        results += [p.mean, p.variance, p.entropy()]
+    for result in [*results, p.sample(shape=shape)]:
         assert result.dtype == "float32"
         assert result.shape == shape
     if not raw:
         sum(result.sum() for result in results).backward()
-        for tensor in (mean, log_variance, logits):
+        for tensor in [*parameters, x]:
             assert tensor.grad.dtype == "float32"
             assert tensor.grad.shape == shape
-            assert np.isfinite(tensor.grad.data).all()
+            assert np.isfinite(tensor.grad.numpy()).all()
 
 
 def test_numbers_alone_are_a_distribution_for_values_of_any_shape_and_dtype():
@@ -257,6 +346,24 @@ def test_numbers_alone_are_a_distribution_for_values_of_any_shape_and_dtype():
     assert p.log_prob(X).dtype == "float64"
     assert p.log_prob(X.astype("float32")).dtype == "float32"
     assert p.sample().shape == ()
+
+
+@pytest.mark.parametrize("make", [Laplace, Logistic])
+def test_far_from_the_mean_density_and_gradients_stay_finite(make):
+    x = np.array([-1e8, -1e4, 0, 1e4, 1e8], "float32")
+    for log_scale in (-20.0, 0.0, 20.0):
+        parameters = [tg.Tensor(np.full(5, a, "float32"), requires_grad=True) for a in (0.0, log_scale)]
+        log_p = make(*parameters).log_prob(x)
+        log_p.sum().backward()
+        distance = abs(x.astype("float64")) / np.exp(log_scale)
+        np.testing.assert_allclose(
+            log_p.data[abs(x) > 0], (-distance - log_scale)[abs(x) > 0], atol=1.4, rtol=1e-5
+        )
+        for tensor in parameters:
+            assert np.isfinite(tensor.grad.data).all()
+
+
+# What is refused ----------------------------------------------------------------------------------
 
 
 def test_parameters_that_do_not_fit_are_refused():
@@ -270,6 +377,13 @@ def test_parameters_that_do_not_fit_are_refused():
         Bernoulli(np.array([0, 1]))
     with pytest.raises(TypeError, match=r"Normal: mean: expected a Tensor, an array or a number, got list"):
         Normal([0.0], 0.0)
+    with pytest.raises(ValueError, match=r"Uniform: high: expected values above low, got 0.5"):
+        Uniform(np.array([0.0, 0.5]), 0.5)
+    for k in (0, -1, 2.0, True, None):
+        with pytest.raises(ValueError, match=rf"Erlang: k: expected an int of at least 1, got {k}"):
+            Erlang(k, MEAN)
+        with pytest.raises(ValueError, match=rf"Beta: beta: expected an int of at least 1, got {k}"):
+            Beta(2, k)
 
 
 def test_values_that_do_not_fit_are_refused():
@@ -288,25 +402,27 @@ def test_values_that_do_not_fit_are_refused():
         p.log_prob([0.0])
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 0.5, -1.0, 2.0])
-def test_values_outside_the_support_are_refused(wrong):
-    x = BITS.copy()
-    x[1, 2] = wrong
-    for given_x in (x, tg.Tensor(x, requires_grad=True)):
-        with pytest.raises(ValueError, match=f"Bernoulli.log_prob: x: expected zeros and ones, got {wrong}"):
-            Bernoulli(LOGITS).log_prob(given_x)
-        if not np.isfinite(wrong):
-            with pytest.raises(ValueError, match=f"Normal.log_prob: x: expected finite values, got {wrong}"):
-                Normal(MEAN, LOG_VARIANCE).log_prob(given_x)
-
-
-def test_divergences_that_do_not_fit_are_refused():
-    p = Normal(MEAN, LOG_VARIANCE)
-    with pytest.raises(TypeError, match=r"expected two of one family.* got Normal and Bernoulli"):
-        kl_divergence(p, Bernoulli(LOGITS))
-    with pytest.raises(TypeError, match=r"expected two of one family.* got int and int"):
-        kl_divergence(1, 2)
-    with pytest.raises(ValueError, match=r"kl_divergence: q: expected shape \(2, 3\), got \(3,\)"):
-        kl_divergence(p, Normal(MEAN[0], LOG_VARIANCE[0]))
-    with pytest.raises(TypeError, match="kl_divergence: q: expected float64, got float32"):
-        kl_divergence(p, Normal(MEAN.astype("float32"), 0.0))
+@pytest.mark.parametrize(
+    "p, wrong, words",
+    [
+        (Bernoulli(LOGITS), [np.nan, np.inf, -np.inf, 0.5, -1.0, 2.0], "zeros and ones"),
+        (Normal(MEAN, LOG_VARIANCE), [np.nan, np.inf, -np.inf], "finite values"),
+        (Laplace(MEAN, LOG_VARIANCE), [np.nan, np.inf], "finite values"),
+        (Logistic(MEAN, LOG_VARIANCE), [np.nan, -np.inf], "finite values"),
+        (Uniform(MEAN * 0 - 1, 2.0), [np.nan, -1.5, 2.5], "values from low to high"),
+        (Uniform(MEAN * 0, 1.0), [-0.5, 1.5], "values from low to high"),
+        (Exponential(MEAN), [np.nan, -0.5, np.inf], "finite values of at least 0"),
+        (Erlang(2, MEAN), [np.nan, 0.0, -1.0, np.inf], "finite values above 0"),
+        (LogNormal(MEAN, LOG_VARIANCE), [np.nan, 0.0, np.inf], "finite values above 0"),
+        (Beta(1, 1), [np.nan, 0.0, 1.0, 2.0], "values between 0 and 1"),
+    ],
+)
+def test_values_outside_the_support_are_refused(p, wrong, words):
+    x = BITS.copy() if type(p) is Bernoulli else np.full((2, 3), 0.25)
+    p.log_prob(x)
+    for value in wrong:
+        x[1, 2] = value
+        for given_x in (x, tg.Tensor(x, requires_grad=True), value):
+            message = f"{type(p).__name__}.log_prob: x: expected {words}, got {value}"
+            with pytest.raises(ValueError, match=message):
+                p.log_prob(given_x)
