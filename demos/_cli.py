@@ -1,4 +1,19 @@
-"""What every demo shares: its flags, its folder of results, and the figures that it leaves."""
+"""What every demo shares: its flags, its training run, its folder of results, and the figures that it leaves.
+
+A demo in outline:
+
+    demo = Demo("Train ...", "name", {"digits": {"epochs": 10, "batch_size": 64}})
+    flags, dataset = demo.start()
+    model, optimizer = ...
+    with demo.training(examples=len(dataset.train.images), model=model, optimizer=optimizer) as run:
+        for epoch in run.epochs():
+            for step, index in run.batches():
+                with Generator(flags.seed, TRAIN, step):
+                    ...
+                run.record(len(index), loss=loss)
+            run.end_epoch(score=..., validation=...)
+    demo.finish({"...": ...})
+"""
 
 from __future__ import annotations
 
@@ -7,11 +22,15 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
 
 import tinygen as tg
+from tinygen.backend import Generator, current_device, device_makers
+from tinygen.training import Run
 
 
 def _whole_number(least: int):
@@ -28,21 +47,33 @@ def _whole_number(least: int):
 positive_int = _whole_number(1)
 natural = _whole_number(0)
 
+# What noise is for, in the key of its generator, as Generator(seed, TRAIN, step).
+TRAIN, VALIDATE, TEST, DRAW = range(4)
+
+# Where a run is computed and where it is kept do not make it another run.
+NOT_OF_THE_RUN = ("device", "out", "resume")
+
 
 class Demo:
     """The command line of one demo, and the folder that it writes to.
 
-    defaults: for each data set, the values of the flags that depend on it."""
+    defaults: for each data set, the values of the flags that depend on it; the first set is the default."""
 
     def __init__(self, description: str, name: str, defaults: dict[str, dict]):
         self.parser = argparse.ArgumentParser(description=description)
         self._defaults = defaults
-        self.parser.add_argument("--data", choices=list(defaults), default="digits", help="default: digits")
+        self.add("--data", choices=list(defaults), default=next(iter(defaults)), what="what is learned")
         self.add_by_data("--epochs", type=positive_int, what="passes over the training set")
         self.add_by_data("--batch-size", type=positive_int, what="examples in a step")
-        self.add("--device", choices=["cpu", "cuda"], default="cpu", what="where to compute")
+        here = current_device().name  # as TINYGEN_DEVICE says
+        self.add("--device", choices=list(device_makers), default=here, what="where to compute")
         self.add("--seed", type=natural, default=0, what="of initial weights, order and noise")
         self.add("--out", type=Path, default=Path("runs") / name, what="folder for pictures and figures")
+        self.parser.add_argument(
+            "--resume", action="store_true", help="go on with the run in --out; other flags as they were"
+        )
+        self._name = name
+        self._resumed_after = 0
 
     def add(self, flag: str, *, what: str, **kwargs) -> None:
         """A flag with one default."""
@@ -76,16 +107,56 @@ class Demo:
         """Where a result of that name goes."""
         return self.flags.out / name
 
-    def finish(self, figures: dict[str, float]) -> None:
-        """Write metrics.json, and print the figures and where everything is."""
-        flags = {
+    @contextmanager
+    def training(self, examples: int, drop_last: bool = False, **states) -> Iterator[Run]:
+        """The run of these flags, over so many examples; states: the models and optimizers, by name.
+
+        A run that is already in the folder is resumed with --resume, if its flags were the same but for
+        --device, --out and fewer --epochs. Otherwise the program ends with one line, and leaves it alone."""
+        flags = self._plain_flags().items()
+        config = {name: value for name, value in flags if name not in NOT_OF_THE_RUN}
+        try:
+            run = Run(
+                self.flags.out,
+                states,
+                examples=examples,
+                batch_size=self.flags.batch_size,
+                epochs=self.flags.epochs,
+                seed=self.flags.seed,
+                drop_last=drop_last,
+                config={"demo": self._name, **config},
+                resume=self.flags.resume,
+            )
+        except FileExistsError:
+            self.parser.error(
+                f"argument --out: {self.flags.out} has a run already: --resume goes on with it; for a new "
+                "one give another folder, or remove this"
+            )
+        except (OSError, ValueError) as error:
+            self.parser.error(str(error))
+        self._resumed_after = run.epoch
+        if self.flags.resume:
+            print(f"resumed after epoch {run.epoch}" if run.epoch else "nothing to resume: a new run begins")
+        try:
+            with run:
+                yield run
+        except KeyboardInterrupt:
+            sys.exit("interrupted: --resume goes on from the last checkpoint")
+
+    def _plain_flags(self) -> dict:
+        """The flags as JSON can hold them."""
+        return {
             name: str(value) if isinstance(value, Path) else value for name, value in vars(self.flags).items()
         }
+
+    def finish(self, figures: dict[str, float]) -> None:
+        """Write metrics.json, and print the figures and where everything is."""
         record = {
             "figures": figures,
             "seconds": round(time.perf_counter() - self._began, 1),
+            "resumed after epoch": self._resumed_after,
             "command": " ".join(["python", *sys.argv]),
-            "flags": flags,
+            "flags": self._plain_flags(),
             "versions": {
                 "tinygen": tg.__version__,
                 "numpy": numpy.__version__,
@@ -100,3 +171,11 @@ class Demo:
             f"{record['seconds']} seconds on {self.flags.device}; pictures, metrics.json and the model in "
             f"{self.flags.out}{'/' if str(self.flags.out)[-1] != '/' else ''}"
         )
+
+
+@tg.no_grad()
+def mean_over(images: numpy.ndarray, function: Callable, batch_size: int, rng: Generator) -> float:
+    """The mean of function(batch, rng), which gives a Tensor (N,), over all images, in batches."""
+    starts = range(0, len(images), batch_size)
+    values = [function(images[start : start + batch_size], rng).numpy() for start in starts]
+    return float(numpy.concatenate(values).mean())

@@ -9,10 +9,10 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from _cli import Demo, positive_int
+from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, mean_over, positive_int
 
 import tinygen as tg
-from tinygen import data, nn, optim, plots, training
+from tinygen import data, nn, optim, plots
 from tinygen.backend import Generator, to_host, xp
 from tinygen.models.latent.vae import VAE
 
@@ -23,7 +23,6 @@ DEFAULTS = {
 }
 BOUND_SAMPLES = 500  # K of the importance-weighted bound
 BOUND_IMAGES = 1000  # on how many test images it is measured
-TRAIN, VALIDATE, TEST, DRAW = range(4)  # what noise is for, in the key of its generator
 
 
 def mlp(shape, latents, hidden):
@@ -71,14 +70,6 @@ def observer(likelihood, levels):
 
 
 @tg.no_grad()
-def held_out(bound, images, observe, rng, batch):
-    """The mean over images of a bound on log p(x), in nats: bound(x, rng) gives it for each of a batch."""
-    starts = range(0, len(images), batch)
-    values = [bound(observe(images[start : start + batch], rng), rng).numpy() for start in starts]
-    return float(np.concatenate(values).mean())
-
-
-@tg.no_grad()
 def draw_pictures(demo, vae, images, observe, rng):
     """samples.png, reconstructions.png and latent_walk.png."""
     means = vae.decode(rng.normal((100, vae.latents))).mean
@@ -118,49 +109,45 @@ def main():
 
     train, test = dataset.train.images, dataset.test.images
     observe = observer(flags.likelihood, dataset.levels)
-    steps = math.ceil(len(train) / flags.batch_size)
-    best = -math.inf
-    with training.Progress(flags.epochs, steps) as progress:
-        for epoch in range(flags.epochs):
-            for number, index in enumerate(training.batches(len(train), flags.batch_size, flags.seed, epoch)):
-                rng = Generator(flags.seed, TRAIN, epoch * steps + number)
-                x = observe(train[index], rng)
-                reconstruction, divergence = (term.mean() for term in vae.terms(x, rng))
-                loss = -(reconstruction - divergence)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                progress.step(len(x), reconstruction=reconstruction.item(), KL=divergence.item())
-            rng = Generator(flags.seed, VALIDATE, epoch)
-            elbo = held_out(vae.elbo, dataset.validation.images, observe, rng, batch=500)
-            progress.end_epoch(validation=elbo)
-            training.save(demo.path("checkpoint.npz"), model=vae, epoch=epoch + 1)
-            if elbo > best:
-                best = elbo
-                training.save(demo.path("best.npz"), model=vae, epoch=epoch + 1)
 
-    chosen = training.load(demo.path("best.npz"))
-    vae.load_state_dict(chosen["model"])
+    def elbo(images, rng):
+        return vae.elbo(observe(images, rng), rng)
+
+    def tight_bound(images, rng):
+        return vae.importance_weighted_bound(observe(images, rng), BOUND_SAMPLES, rng)
+
+    with demo.training(len(train), model=vae, optimizer=optimizer) as run:
+        for epoch in run.epochs():
+            for step, index in run.batches():
+                with Generator(flags.seed, TRAIN, step) as rng:
+                    x = observe(train[index], rng)
+                    reconstruction, divergence = (term.mean() for term in vae.terms(x, rng))
+                    loss = -(reconstruction - divergence)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                run.record(len(x), reconstruction=reconstruction, KL=divergence)
+            rng = Generator(flags.seed, VALIDATE, epoch)
+            validation = mean_over(dataset.validation.images, elbo, 500, rng)
+            run.end_epoch(score=validation, validation=validation)
+
+    best = tg.load(demo.path("best.npz"))
+    vae.load_state_dict(best["model"])
     curves = {
-        "reconstruction, E log p(x|z)": progress.history["reconstruction"],
-        "−KL(q(z|x) ‖ p(z))": [-value for value in progress.history["KL"]],
-        "ELBO, validation": progress.history["validation"],
+        "reconstruction, E log p(x|z)": run.history("reconstruction"),
+        "−KL(q(z|x) ‖ p(z))": [-value for value in run.history("KL")],
+        "ELBO, validation": run.history("validation"),
     }
     plots.save_curves(demo.path("curves.png"), curves, "epoch", "nats per image")
     draw_pictures(demo, vae, test, observe, Generator(flags.seed, DRAW))
-
-    def tight_bound(x, rng):
-        return vae.importance_weighted_bound(x, BOUND_SAMPLES, rng)
 
     rng = Generator(flags.seed, TEST)
     few = test[:BOUND_IMAGES]
     demo.finish(
         {
-            "epoch with the best ELBO on validation": chosen["epoch"],
-            f"ELBO on {len(test)} test images, nats": held_out(vae.elbo, test, observe, rng, 500),
-            f"{BOUND_SAMPLES}-sample bound on {len(few)} of them, nats": held_out(
-                tight_bound, few, observe, rng, 20
-            ),
+            "epoch with the best ELBO on validation": best["run"]["epoch"],
+            f"ELBO on {len(test)} test images, nats": mean_over(test, elbo, 500, rng),
+            f"{BOUND_SAMPLES}-sample bound on {len(few)} of them, nats": mean_over(few, tight_bound, 20, rng),
         }
     )
 

@@ -1,19 +1,36 @@
 """Demos as a user runs them: in a process of their own, with few steps; and with wrong flags."""
 
+import importlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 DEMOS = Path(__file__).parent.parent / "demos"
 
 
-def run(name, *flags, cwd):
+def run(name, *flags, cwd, **environment):
     return subprocess.run(
-        [sys.executable, DEMOS / name, *map(str, flags)], cwd=cwd, capture_output=True, text=True
+        [sys.executable, DEMOS / name, *map(str, flags)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
+
+
+def results(folder):
+    """What a run leaves: the bytes of its checkpoints and its log, and its figures."""
+    names = ("checkpoint.npz", "best.npz", "log.jsonl")
+    figures = json.loads((folder / "metrics.json").read_text())["figures"]
+    return {name: (folder / name).read_bytes() for name in names}, figures
 
 
 @pytest.mark.parametrize("flags", [(), ("--networks", "conv", "--likelihood", "gaussian")])
@@ -28,12 +45,16 @@ def test_the_vae_demo_leaves_pictures_figures_and_a_model(tmp_path, flags):
         "checkpoint.npz",
         "curves.png",
         "latent_walk.png",
+        "log.jsonl",
         "metrics.json",
         "reconstructions.png",
         "samples.png",
     }
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert metrics["flags"]["epochs"] == 2 and metrics["flags"]["hidden"] == 16
+    assert metrics["resumed after epoch"] == 0
+    log = [json.loads(line) for line in (tmp_path / "results" / "log.jsonl").read_text().splitlines()]
+    assert [line.keys() for line in log] == 2 * [{"epoch", "step", "reconstruction", "KL", "validation"}]
     (elbo,) = (value for name, value in metrics["figures"].items() if name.startswith("ELBO"))
     (bound,) = (value for name, value in metrics["figures"].items() if "sample bound" in name)
     assert elbo < bound
@@ -73,3 +94,132 @@ def test_a_folder_that_cannot_be_made_ends_in_one_line(tmp_path):
     done = run("vae.py", "--out", "taken", cwd=tmp_path)
     assert done.returncode == 2 and "taken" in done.stderr and "Traceback" not in done.stderr
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+# Resume -------------------------------------------------------------------------------------------
+
+SMALL = ("--epochs", 12, "--hidden", 16, "--latents", 2)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    folder = tmp_path_factory.mktemp("finished")
+    done = run("vae.py", *SMALL, "--out", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def killed(log, lines, *flags, cwd):
+    """Run a demo and kill it when its log has so many lines, or a little later."""
+    child = subprocess.Popen(
+        [sys.executable, DEMOS / "vae.py", *map(str, flags)],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while child.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= lines):
+        time.sleep(0.001)
+    time.sleep(np.random.default_rng().uniform(0, 0.02))
+    child.kill()
+    error = child.communicate()[1]
+    assert child.returncode in (-signal.SIGKILL, 0), error
+
+
+def test_a_demo_that_is_killed_again_and_again_and_resumed_leaves_the_same_bits(tmp_path, finished):
+    out = tmp_path / "out"
+    for lines in (0, 2, 5):
+        killed(out / "log.jsonl", lines, *SMALL, "--out", out, "--resume", cwd=tmp_path)
+    done = run("vae.py", *SMALL, "--out", out, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert results(out) == results(finished)
+    after = json.loads((out / "metrics.json").read_text())["resumed after epoch"]
+    assert after >= 5 and f"resumed after epoch {after}" in done.stdout
+    assert not list(out.glob("*.tmp"))
+
+
+def test_an_interrupt_from_the_keyboard_ends_in_one_line_and_can_be_resumed(tmp_path, finished):
+    interrupted = """
+import os, runpy, signal, sys
+from tinygen.training import Run
+
+record = Run.record
+def interrupt(run, count, **figures):
+    if run.step == 70:
+        os.kill(os.getpid(), signal.SIGINT)
+    record(run, count, **figures)
+Run.record = interrupt
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    out = tmp_path / "out"
+    flags = [*map(str, SMALL), "--out", out]
+    command = [sys.executable, "-c", interrupted, DEMOS / "vae.py", *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.rstrip().endswith("interrupted: --resume goes on from the last checkpoint")
+    done = run("vae.py", *flags, "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed after epoch 3" in done.stdout, done.stderr
+    assert results(out) == results(finished)
+
+
+def test_more_epochs_go_on_with_a_finished_run(tmp_path, finished):
+    for epochs in (5, 12):
+        done = run("vae.py", *SMALL, "--epochs", epochs, "--out", "out", "--resume", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    (_, figures), (_, expected) = results(tmp_path / "out"), results(finished)
+    assert figures == expected
+    assert (tmp_path / "out" / "log.jsonl").read_text() == (finished / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), r"argument --out: \S+ has a run already: --resume goes on with it"),
+        (("--resume", "--latents", 3), "checkpoint.npz: made with other settings: latents was 2 and is 3"),
+        (
+            ("--resume", "--batch-size", 32, "--seed", 4, "--networks", "conv"),
+            "batch_size was 64 and is 32; seed was 0 and is 4; networks was mlp and is conv",
+        ),
+        (("--resume", "--epochs", 4), "epochs was 12 and is 4"),
+        (("--resume", "--out", "cut"), r"cut.checkpoint\.npz: expected a checkpoint written by"),
+    ],
+)
+def test_a_run_that_must_not_be_resumed_so_is_refused_in_one_line_and_left_alone(
+    tmp_path, finished, flags, words
+):
+    if "cut" in flags:
+        (tmp_path / "cut").mkdir()
+        (tmp_path / "cut" / "checkpoint.npz").write_bytes((finished / "checkpoint.npz").read_bytes()[:-30])
+    before = {path: path.read_bytes() for folder in (finished, tmp_path) for path in folder.rglob("*.*")}
+    done = run("vae.py", *SMALL, "--out", finished, *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(words, done.stderr.splitlines()[-1]), done.stderr
+    assert before == {
+        path: path.read_bytes() for folder in (finished, tmp_path) for path in folder.rglob("*.*")
+    }
+
+
+# Devices ------------------------------------------------------------------------------------------
+
+
+def test_a_demo_runs_on_the_current_device(tmp_path, device, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.syspath_prepend(DEMOS)
+    vae = importlib.import_module("vae")
+    monkeypatch.setattr(vae, "BOUND_SAMPLES", 3)
+    monkeypatch.setattr(sys, "argv", ["vae.py", "--epochs", "2", "--hidden", "8", "--out", str(tmp_path)])
+    vae.main()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["flags"]["device"] == device and f"seconds on {device}" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_one_line(tmp_path):
+    done = run("vae.py", "--device", "cuda", cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2 and "device 'cuda' needs a GPU with CuPy" in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())

@@ -1,13 +1,18 @@
 """Optimizers against the textbook and PyTorch, on parameters that are views of one array."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
+import strict_cupy
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygen as tg
-from tinygen import nn
-from tinygen.optim import SGD, Adam, RMSProp
+from tinygen import backend, nn
+from tinygen.backend import xp
+from tinygen.optim import SGD, Adam, RMSProp, clip_grad_norm
 
 SHAPES = [(4, 3), (), (0, 2), (5,)]
 OPTIMIZERS = [
@@ -97,6 +102,66 @@ def test_equals_pytorch(kind, options, dtype, tolerance):
         np.testing.assert_allclose(p.data, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
+def warm_up(t):
+    return 0.05 * min(t / 10, (t / 10) ** -0.5)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-6)])
+@pytest.mark.parametrize(
+    "kind, options", [(SGD, {"momentum": 0.9}), (RMSProp, {"alpha": 0.9}), (Adam, {"betas": (0.5, 0.9)})]
+)
+def test_a_learning_rate_that_is_a_function_of_the_step_equals_pytorch(kind, options, dtype, tolerance):
+    torch = pytest.importorskip("torch")
+    theirs = [torch.tensor(value, requires_grad=True) for value in values(0, dtype)]
+    name = {"RMSProp": "RMSprop"}.get(kind.__name__, kind.__name__)
+    reference = getattr(torch.optim, name)(theirs, lr=1.0, **options)
+    for step in range(100):
+        reference.param_groups[0]["lr"] = warm_up(step + 1)
+        for p, g in zip(theirs, values(step, dtype)):
+            p.grad = torch.tensor(g)
+        reference.step()
+    params = tensors(dtype=dtype)
+    run(kind(params, lr=warm_up, **options), params, dtype=dtype)
+    for p, expected in zip(params, theirs):
+        np.testing.assert_allclose(p.data, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_the_function_is_asked_for_steps_from_one_and_may_give_zero():
+    asked = []
+
+    def lr(t):
+        asked.append(t)
+        return 0 if t == 2 else np.float32(0.5)
+
+    x = tg.Tensor([1.0], requires_grad=True)
+    optimizer = SGD([x], lr)
+    seen = []
+    for _ in range(3):
+        x.grad = tg.Tensor([1.0])
+        optimizer.step()
+        seen.append(x.item())
+    assert asked == [1, 2, 3] and seen == [0.5, 0.5, 0.0] and x.dtype == "float32"
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf, None, "fast"])
+def test_a_function_that_gives_no_learning_rate_is_refused_and_nothing_changes(wrong):
+    params = tensors()
+    optimizer = Adam(params, lambda t: 0.1 if t < 3 else wrong)
+    run(optimizer, params, steps=2)
+    before, state = [p.numpy() for p in params], optimizer.state_dict()
+    with pytest.raises(ValueError, match=rf"lr\(3\): expected a number of at least 0, got {wrong}"):
+        run(optimizer, params, steps=1)
+    assert all(np.array_equal(p.data, value) for p, value in zip(params, before))
+    assert_same_state(optimizer.state_dict(), state)
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for name, entry in a.items():
+        assert type(entry) is type(b[name])
+        assert np.array_equal(entry, b[name]) if type(entry) is np.ndarray else entry == b[name]
+
+
 def test_adam_moves_by_the_learning_rate_at_first():
     # m̂ = g and v̂ = g² at t = 1, however large g is.
     x = tg.Tensor([1.0, 1.0, 1.0], requires_grad=True)
@@ -123,8 +188,8 @@ def test_averages_of_a_gradient_that_stays_zero_do_not_shrink_into_subnormal_num
         if step == 1000:
             x.grad = None
             settled = x.numpy()
-    averages = [a for a in vars(optimizer).values() if type(a) is np.ndarray and a is not x.data.base]
-    assert len(averages) > 1
+    averages = [entry for entry in optimizer.state_dict().values() if type(entry) is np.ndarray]
+    assert averages
     for average in averages:
         assert not ((average != 0) & (abs(average) < np.finfo("float32").tiny)).any()
     np.testing.assert_allclose(x.data, settled, atol=1e-8)  # and nothing moves by it
@@ -241,6 +306,186 @@ def test_float32_stays_float32_with_numpys_numbers(kind):
     assert type(optimizer.lr) is float
 
 
+# State --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind, options", OPTIMIZERS)
+def test_a_saved_state_goes_on_to_the_same_bits(tmp_path, kind, options, dtype):
+    straight = tensors(dtype=dtype)
+    run(kind(straight, **options), straight, steps=20, dtype=dtype)
+    run_on = kind(straight, **options)  # what comes without the state
+    params = tensors(dtype=dtype)
+    optimizer = kind(params, **options)
+    run(optimizer, params, steps=20, dtype=dtype)
+    tg.save(tmp_path / "state.npz", optimizer=optimizer)
+
+    resumed = [tg.Tensor(p.data, requires_grad=True) for p in params]
+    other = kind(resumed, **options)
+    other.load_state_dict(tg.load(tmp_path / "state.npz")["optimizer"])
+    assert other.t == 20
+    assert_same_state(other.state_dict(), optimizer.state_dict())
+    for each, its in ((optimizer, params), (other, resumed), (run_on, straight)):
+        run(each, its, steps=10, dtype=dtype)
+    for p, q, without in zip(params, resumed, straight):
+        np.testing.assert_array_equal(p.data, q.data)
+        if (kind, options) != (SGD, {"lr": 0.1}) and p.size:
+            assert not np.array_equal(p.data, without.data)
+
+
+def test_a_state_is_a_copy():
+    params = tensors()
+    optimizer = Adam(params)
+    run(optimizer, params, steps=2)
+    state = optimizer.state_dict()
+    kept = copy.deepcopy(state)
+    run(optimizer, params, steps=1)
+    assert_same_state(state, kept)
+    optimizer.load_state_dict(state)
+    run(optimizer, params, steps=1)
+    assert_same_state(state, kept)
+
+
+def adam_state(**changes):
+    state = {**Adam(tensors()).state_dict(), **changes}
+    return {name: entry for name, entry in state.items() if entry is not None}
+
+
+@pytest.mark.parametrize(
+    "state, words",
+    [
+        (adam_state(m=None), ["m is missing"]),
+        (adam_state(m=None, v=None, t=None), ["t is missing", "m is missing", "v is missing"]),
+        (adam_state(extra=np.zeros(3)), ["extra is unknown"]),
+        (adam_state(m=np.zeros(17)), [r"m: expected float64\[18\], got float64\[17\]"]),
+        (adam_state(v=np.zeros(18, "float32")), [r"v: expected float64\[18\], got float32\[18\]"]),
+        (adam_state(v=3.0), [r"v: expected float64\[18\], got float"]),
+        (adam_state(t=-1), ["t: expected an int of at least 0, got -1"]),
+        (adam_state(t=2.0), ["t: expected an int of at least 0, got 2.0"]),
+        (Adam(tensors(), betas=(0.5, 0.999)).state_dict(), [r"betas: expected \[0.9, 0.999\], got \[0.5"]),
+        (SGD(tensors(), 0.1).state_dict(), ["kind: expected 'Adam', got 'SGD'", "m is missing", "b is unk"]),
+        (Adam(tensors()[::-1]).state_dict(), [r"shapes: expected \[\[4, 3\], \[\], \[0, 2\], \[5\]\], got"]),
+        ({}, ["kind is missing", "shapes is missing", "betas is missing", "t is missing"]),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_nothing_changes(state, words):
+    params = tensors()
+    optimizer = Adam(params)
+    run(optimizer, params, steps=2)
+    before = optimizer.state_dict()
+    for word in words:
+        with pytest.raises(ValueError, match=rf"Adam.load_state_dict: state: .*{word}"):
+            optimizer.load_state_dict(state)
+    assert_same_state(optimizer.state_dict(), before)
+
+
+# Clipping -----------------------------------------------------------------------------------------
+
+
+def with_gradients(seed=0, dtype="float64"):
+    params = tensors(dtype=dtype)
+    for p, g in zip(params, values(seed, dtype)):
+        p.grad = tg.Tensor(g)
+    return params
+
+
+def norm(params):
+    return math.sqrt(sum((backend.to_host(p.grad.data).astype("float64") ** 2).sum() for p in params))
+
+
+@given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.sampled_from(["float32", "float64"]))
+def test_gradients_are_scaled_to_the_norm_and_no_further(seed, max_norm, dtype):
+    params = with_gradients(seed, dtype)
+    before = norm(params)
+    returned = clip_grad_norm(params, max_norm)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    assert returned.shape == () and returned.dtype == dtype and not returned.requires_grad
+    assert returned.item() == pytest.approx(before, rel=tolerance)
+    assert norm(params) == pytest.approx(min(before, max_norm), rel=tolerance)
+    for p, g in zip(params, values(seed, dtype)):
+        assert p.grad.dtype == dtype and not p.grad.requires_grad
+        np.testing.assert_allclose(p.grad.data * before, g * min(before, max_norm), rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_short_gradients_stay_as_they_are_to_the_bit(dtype):
+    params = with_gradients(dtype=dtype)
+    for max_norm in (1.1 * norm(params), 1e6):
+        clip_grad_norm(params, max_norm)
+        for p, g in zip(params, values(0, dtype)):
+            np.testing.assert_array_equal(p.grad.data, g)
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_of_zero_and_none_are_clipped_without_division_by_zero():
+    params = tensors()
+    params[0].grad = tg.Tensor(np.zeros((4, 3)))
+    assert clip_grad_norm(params, 1.0).item() == 0
+    np.testing.assert_array_equal(params[0].grad.data, np.zeros((4, 3)))
+    assert params[1].grad is None
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e3])
+def test_clipping_equals_pytorch(max_norm):
+    torch = pytest.importorskip("torch")
+    theirs = [torch.tensor(value, requires_grad=True) for value in values(0)]
+    for p, g in zip(theirs, values(1)):
+        p.grad = torch.tensor(g)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+    params = with_gradients(1)
+    assert clip_grad_norm(params, max_norm).item() == pytest.approx(expected.item(), rel=1e-12)
+    for p, q in zip(params, theirs):
+        np.testing.assert_allclose(p.grad.data, q.grad.numpy(), rtol=1e-6)  # for they divide by ‖g‖ + 1e-6
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, math.nan, math.inf, "long"])
+def test_a_norm_that_is_no_positive_number_is_refused_and_nothing_changes(max_norm):
+    params = with_gradients()
+    gradients = [p.grad for p in params]
+    with pytest.raises(
+        ValueError, match=f"clip_grad_norm: max_norm: expected a positive number, got {max_norm}"
+    ):
+        clip_grad_norm(params, max_norm)
+    assert all(p.grad is gradient for p, gradient in zip(params, gradients))
+
+
+def test_clipping_without_gradients_is_refused():
+    with pytest.raises(RuntimeError, match="clip_grad_norm: no parameter has a gradient"):
+        clip_grad_norm(tensors(), 1.0)
+    with pytest.raises(TypeError, match="params: expected a list of Tensors, got Tensor"):
+        clip_grad_norm(with_gradients()[0], 1.0)
+
+
+# Devices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind, options", OPTIMIZERS)
+def test_every_device_makes_the_same_steps_and_moves_nothing_to_the_host(device, kind, options):
+    params = tensors(dtype="float32")
+    optimizer = kind(params, **options)
+    gradients = [[tg.Tensor(xp.asarray(g)) for g in values(step, "float32")] for step in range(10)]
+    with strict_cupy.forbid_transfers():
+        for gradient in gradients:
+            for p, g in zip(params, gradient):
+                p.grad = g
+            clip_grad_norm(params, 1.0)
+            optimizer.step()
+    state = optimizer.state_dict()
+    assert all(type(entry) in (np.ndarray, str, int, float, list) for entry in state.values())
+    optimizer.load_state_dict(state)
+    assert_same_state(optimizer.state_dict(), state)
+    with backend.device("cpu"):
+        reference = tensors(dtype="float32")
+        other = kind(reference, **options)
+        for step in range(10):
+            for p, g in zip(reference, values(step, "float32")):
+                p.grad = tg.Tensor(g)
+            clip_grad_norm(reference, 1.0)
+            other.step()
+        for p, q in zip(params, reference):
+            np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-6)
+
+
 # Bad input ----------------------------------------------------------------------------------------
 
 
@@ -283,10 +528,11 @@ def test_parameters_that_cannot_be_held_are_refused(params, error, message):
 @pytest.mark.parametrize(
     "kind, options, message",
     [
-        (SGD, {"lr": 0.0}, "lr: expected a positive number, got 0.0"),
-        (Adam, {"lr": -1e-3}, "lr: expected a positive number, got -0.001"),
-        (RMSProp, {"lr": math.nan}, "lr: expected a positive number, got nan"),
-        (Adam, {"lr": math.inf}, "lr: expected a positive number, got inf"),
+        (SGD, {"lr": 0.0}, "lr: expected a positive number or a function of the step, got 0.0"),
+        (Adam, {"lr": -1e-3}, "lr: expected a positive number or a function of the step, got -0.001"),
+        (RMSProp, {"lr": math.nan}, "lr: expected a positive number or a function of the step, got nan"),
+        (Adam, {"lr": math.inf}, "lr: expected a positive number or a function of the step, got inf"),
+        (SGD, {"lr": "fast"}, "lr: expected a positive number or a function of the step, got fast"),
         (SGD, {"lr": 0.1, "momentum": 1.0}, "momentum: expected 0 <= momentum < 1, got 1.0"),
         (RMSProp, {"alpha": -0.1}, "alpha: expected 0 <= alpha < 1, got -0.1"),
         (RMSProp, {"eps": -1e-8}, "eps: expected a number of at least 0, got -1e-08"),
@@ -317,6 +563,25 @@ def test_a_gradient_of_another_shape_is_refused():
     np.testing.assert_array_equal(params[0].data, values(0)[0])
 
 
+def test_a_parameter_that_has_moved_to_another_device_is_refused(far):
+    model = nn.Linear(3, 2)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    model.to(far)
+    for p in model.parameters():
+        p.grad = p.detach()
+    with pytest.raises(
+        RuntimeError, match=r"SGD.step: parameter 0 of shape \(3, 2\) was given another array"
+    ):
+        optimizer.step()
+    with backend.device(far):
+        moved = SGD(model.parameters(), lr=0.5)
+        before = model.weight.numpy()
+        for p in model.parameters():
+            p.grad = p.detach()
+        moved.step()
+        np.testing.assert_allclose(model.weight.numpy(), before / 2)
+
+
 def test_a_parameter_that_was_moved_or_replaced_is_refused():
     model = nn.Linear(3, 2)
     optimizer = SGD(model.parameters(), lr=0.1)
@@ -332,8 +597,11 @@ def test_a_parameter_that_was_moved_or_replaced_is_refused():
         for name, value in model.state_dict().items():
             np.testing.assert_array_equal(value, before[name])
 
+    state = optimizer.state_dict()
     SGD(model.parameters(), lr=0.1)  # another optimizer has taken them
     refused()
+    with pytest.raises(RuntimeError, match=r"SGD.load_state_dict: parameter 0 of shape \(3, 2\) was given"):
+        optimizer.load_state_dict(state)
     optimizer = SGD(model.parameters(), lr=0.1)
     model.astype("float64")
     refused()

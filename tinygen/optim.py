@@ -3,15 +3,20 @@
 All parameters of an optimizer live in one flat array, of which each parameter becomes a view, so that a step
 is a few operations in place on the whole. The factor (1 − β) of a moving average m ← β m + (1 − β) g is left
 out of what is stored, m / (1 − β), and put into the step size instead: one operation less for each average.
+
+A parameter that has no gradient counts as one with gradient zero, so its averages go on and may move it;
+PyTorch leaves it and its averages as they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any
 
-from . import backend
-from .autodiff import Leaf, Tensor, note_change
+from . import backend, ops
+from .autodiff import Leaf, Tensor, no_grad, note_change
 from .backend import xp
 
 # Added to each gradient. Where one stays 0, as for the weights of a unit that is never active, averages would
@@ -21,20 +26,27 @@ TINY = 1e-18
 
 
 class Optimizer:
-    """What optimizers share: the flat arrays, and gathering the gradients into one of them.
+    """What optimizers share: the flat arrays, gathering the gradients into one of them, and the state.
 
     params: the Tensors to move, as from `Module.parameters`: leaves with requires_grad=True, each once, of
         one dtype, on the current device (else TypeError or ValueError, and nothing has changed).
-    lr: the learning rate, a positive number (else ValueError)."""
+    lr: the learning rate, a positive number (else ValueError), or a function that gives it, at least 0, for
+        step t = 1, 2, ...
 
-    def __init__(self, params: Iterable[Tensor], lr: float):
-        _require(0 < lr < math.inf, "lr", "a positive number", lr)
-        self.lr = float(lr)
+    `t` is the number of steps made."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float | Callable[[int], float]):
+        if not callable(lr):
+            _require(_is_number(lr) and lr > 0, "lr", "a positive number or a function of the step", lr)
+        self.lr = lr if callable(lr) else float(lr)
+        self.t = 0
         self.params = _checked(params)
         self._flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
         self._views = self._cut(self._flat)
         self._gradient = xp.zeros_like(self._flat)
         self._gradient_views = self._cut(self._gradient)
+        self._averages: dict[str, Any] = {}  # name -> flat array that each step changes
+        self._decays: dict[str, Any] = {}  # the settings on which the averages depend
         for p, view in zip(self.params, self._views):
             p._data = view
 
@@ -55,33 +67,89 @@ class Optimizer:
         """Move the parameters by their `.grad`, in place; where that is None it counts as zero.
 
         Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
-        optimizer was made, and ValueError for a gradient of another shape; nothing has changed then."""
-        self._check()
+        optimizer was made, and ValueError for a gradient of another shape or a learning rate that is no
+        number; nothing has changed then."""
+        self._check_parameters("step")
+        self._check_gradients()
+        lr = self._rate(self.t + 1)
         for p, view in zip(self.params, self._gradient_views):
             if p.grad is None:
                 view.fill(TINY)
             else:
                 xp.add(p.grad.data, TINY, out=view)
-        self._update(self._flat, self._gradient)
+        self.t += 1
+        self._update(self._flat, self._gradient, lr)
         note_change(self._flat)
 
-    def _check(self) -> None:
-        """Refuse a step that cannot be made."""
-        step = f"{type(self).__name__}.step"
-        if all(p.grad is None for p in self.params):
-            raise RuntimeError(f"{step}: no parameter has a gradient; run backward on a loss first")
+    def _rate(self, t: int) -> float:
+        """The learning rate at step t."""
+        if not callable(self.lr):
+            return self.lr
+        lr = self.lr(t)
+        _require(_is_number(lr) and lr >= 0, f"lr({t})", "a number of at least 0", lr)
+        return float(lr)
+
+    def _check_parameters(self, method: str) -> None:
+        """Refuse to go on where a parameter no longer lives in the flat array."""
         for position, (p, view) in enumerate(zip(self.params, self._views)):
             if p._data is not view:
                 raise RuntimeError(
-                    f"{step}: {_label(position, p)} was given another array (by to, astype or another "
-                    "optimizer) since this optimizer was made; make this one again"
+                    f"{type(self).__name__}.{method}: {_label(position, p)} was given another array (by to, "
+                    "astype or another optimizer) since this optimizer was made; make this one again"
                 )
+
+    def _check_gradients(self) -> None:
+        """Refuse a step that has nothing to go by."""
+        step = f"{type(self).__name__}.step"
+        if all(p.grad is None for p in self.params):
+            raise RuntimeError(f"{step}: no parameter has a gradient; run backward on a loss first")
+        for position, p in enumerate(self.params):
             if p.grad is not None and p.grad.shape != p.shape:
                 raise ValueError(f"{step}: {_label(position, p)} has a gradient of shape {p.grad.shape}")
 
-    def _update(self, theta, g) -> None:
-        """Move the flat array theta by the flat gradient g, whose memory may be used for other things."""
+    def _update(self, theta, g, lr: float) -> None:
+        """Make step `t`: move the flat array theta by the flat gradient g, whose memory may be used for
+        other things."""
         raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next steps depend on, besides parameters and learning rate: the number of steps, copies of
+        the averages on the host, flat, and what an optimizer that takes them over must agree on."""
+        averages = {name: backend.to_host(average).copy() for name, average in self._averages.items()}
+        return {**self._form(), "t": self.t, **averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`. The parameters' values are not in it: they are their module's.
+
+        Raises ValueError that names all that is missing, unknown or does not fit, as the state of another
+        kind of optimizer, of other shapes or other decay rates, and RuntimeError as `step`; nothing has
+        changed then. The learning rate is that of this optimizer."""
+        self._check_parameters("load_state_dict")
+        form = self._form()
+        own = [*form, "t", *self._averages]
+        faults = [f"{name} is missing" for name in own if name not in state]
+        faults += [f"{name} is unknown" for name in state if name not in own]
+        faults += [
+            f"{name}: expected {expected!r}, got {state[name]!r}"
+            for name, expected in form.items()
+            if name in state and state[name] != expected
+        ]
+        if "t" in state and not (type(state["t"]) is int and state["t"] >= 0):
+            faults.append(f"t: expected an int of at least 0, got {state['t']!r}")
+        faults += [
+            f"{name}: expected {_array_form(average)}, got {_array_form(state[name])}"
+            for name, average in self._averages.items()
+            if name in state and _array_form(state[name]) != _array_form(average)
+        ]
+        if faults:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: state: {'; '.join(faults)}")
+        self.t = state["t"]
+        for name, average in self._averages.items():
+            average[...] = xp.asarray(state[name])
+
+    def _form(self) -> dict[str, Any]:
+        """What a state must agree on with this optimizer, in what JSON can hold."""
+        return {"kind": type(self).__name__, "shapes": [list(p.shape) for p in self.params], **self._decays}
 
 
 class SGD(Optimizer):
@@ -93,17 +161,17 @@ class SGD(Optimizer):
     of initialization and momentum in deep learning, 2013, eq. 1 and 2) the learning rate is inside the
     average, v ← μ v − lr g and θ ← θ + v, which is the same as long as it is constant."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.0):
+    def __init__(self, params: Iterable[Tensor], lr: float | Callable, momentum: float = 0.0):
         _require(0 <= momentum < 1, "momentum", "0 <= momentum < 1", momentum)
         super().__init__(params, lr)
         self.momentum = float(momentum)
-        self._b = xp.zeros_like(self._flat)
+        self._averages = {"b": xp.zeros_like(self._flat)}
 
-    def _update(self, theta, g) -> None:
-        b = self._b
+    def _update(self, theta, g, lr: float) -> None:
+        b = self._averages["b"]
         b *= self.momentum
         b += g
-        theta -= xp.multiply(b, self.lr, out=g)
+        theta -= xp.multiply(b, lr, out=g)
 
 
 class RMSProp(Optimizer):
@@ -114,23 +182,26 @@ class RMSProp(Optimizer):
     T. Tieleman and G. Hinton, Lecture 6.5: rmsprop, COURSERA: Neural Networks for Machine Learning, 2012,
     have α = 0.9 and no ε. The defaults, and ε outside the root, are PyTorch's."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
+    def __init__(
+        self, params: Iterable[Tensor], lr: float | Callable = 1e-2, alpha: float = 0.99, eps: float = 1e-8
+    ):
         _require(0 <= alpha < 1, "alpha", "0 <= alpha < 1", alpha)
         _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
         super().__init__(params, lr)
         self.alpha, self.eps = float(alpha), float(eps)
-        self._v = xp.zeros_like(self._flat)  # v / (1 − α)
+        self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
+        self._decays = {"alpha": self.alpha}
         self._scratch = xp.empty_like(self._flat)
 
-    def _update(self, theta, g) -> None:
-        v, scratch = self._v, self._scratch
+    def _update(self, theta, g, lr: float) -> None:
+        v, scratch = self._averages["v"], self._scratch
         v *= self.alpha
         v += xp.multiply(g, g, out=scratch)
         to_root_v = math.sqrt(1 - self.alpha)  # what turns the root of the stored average into √v
         root = xp.sqrt(v, out=scratch)
         root += self.eps / to_root_v
         g /= root
-        g *= self.lr / to_root_v
+        g *= lr / to_root_v
         theta -= g
 
 
@@ -147,7 +218,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        lr: float = 1e-3,
+        lr: float | Callable = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ):
@@ -156,26 +227,53 @@ class Adam(Optimizer):
         _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
         super().__init__(params, lr)
         self.betas, self.eps = (float(beta1), float(beta2)), float(eps)
-        self._t = 0
-        self._m = xp.zeros_like(self._flat)  # m / (1 − β₁)
-        self._v = xp.zeros_like(self._flat)  # v / (1 − β₂)
+        # m / (1 − β₁) and v / (1 − β₂)
+        self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
+        self._decays = {"betas": list(self.betas)}
 
-    def _update(self, theta, g) -> None:
-        (beta1, beta2), m, v = self.betas, self._m, self._v
-        self._t += 1
+    def _update(self, theta, g, lr: float) -> None:
+        (beta1, beta2), t = self.betas, self.t
+        m, v = self._averages["m"], self._averages["v"]
         m *= beta1
         m += g
         v *= beta2
         g *= g
         v += g
         # What turns the stored averages into m̂ and √v̂.
-        to_m_hat = (1 - beta1) / (1 - beta1**self._t)
-        to_root_v_hat = math.sqrt((1 - beta2) / (1 - beta2**self._t))
+        to_m_hat = (1 - beta1) / (1 - beta1**t)
+        to_root_v_hat = math.sqrt((1 - beta2) / (1 - beta2**t))
         root = xp.sqrt(v, out=g)
         root += self.eps / to_root_v_hat
         move = xp.divide(m, root, out=g)
-        move *= self.lr * to_m_hat / to_root_v_hat
+        move *= lr * to_m_hat / to_root_v_hat
         theta -= move
+
+
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients g of the parameters, all by the same number, so that ‖g‖ is at most max_norm:
+
+        if ‖g‖ ≥ c:   g ← c g / ‖g‖.
+
+    R. Pascanu, T. Mikolov and Y. Bengio, On the difficulty of training recurrent neural networks, 2013,
+    Algorithm 1. (PyTorch divides by ‖g‖ + 10⁻⁶.) Call it between backward and step.
+
+    Returns ‖g‖ as it was before, a Tensor () on the device of the gradients: nothing is moved to the host. A
+    gradient that is None counts as zero. Raises as an optimizer for params, ValueError for a max_norm that is
+    no positive number, and RuntimeError where no parameter has a gradient."""
+    _require(_is_number(max_norm) and max_norm > 0, "clip_grad_norm: max_norm", "a positive number", max_norm)
+    held = [p for p in _checked(params) if p.grad is not None]
+    if not held:
+        raise RuntimeError("clip_grad_norm: no parameter has a gradient; run backward on a loss first")
+    with no_grad():
+        norm = sum((p.grad * p.grad).sum() for p in held) ** 0.5
+        scale = max_norm / ops.maximum(norm, float(max_norm))  # 1 up to max_norm, and no division by 0
+        for p in held:
+            p.grad = p.grad * scale
+    return norm
+
+
+def _is_number(x) -> bool:
+    return isinstance(x, Real) and math.isfinite(x)
 
 
 def _require(holds: bool, name: str, expected: str, got) -> None:
@@ -202,6 +300,11 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         _require(id(p) not in seen, name, "each Tensor once", "it again")
         seen.add(id(p))
     return params
+
+
+def _array_form(x) -> str:
+    """The dtype and shape of an array, for a message; the type of anything else."""
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else type(x).__name__
 
 
 def _label(position: int, p: Tensor) -> str:
