@@ -1269,7 +1269,7 @@ def test_dtypes_of_new_tensors(data, dtype):
 @pytest.mark.parametrize(
     "data", [1j, [1j], np.array([1j]), "text", ["a"], None, [None], {}, object(), np.array([object()])]
 )
-def test_what_is_no_number_is_refused(data):
+def test_what_is_no_number_is_refused(data, device):
     with pytest.raises(TypeError, match="data: expected numbers"):
         tg.Tensor(data)
 

@@ -64,7 +64,7 @@ WRONG_RULES = {
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("fault", WRONG_RULES)
-def test_a_wrong_rule_is_caught(fault, order):
+def test_a_wrong_rule_is_caught(fault, order, device):
     error = wrong(planted(b_rule=WRONG_RULES[fault]), A, B, order=order)
     assert (error.input, error.order) == ("b", 1)
     row, column = error.index

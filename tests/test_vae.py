@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal
 
 import tinygen as tg
 from tinygen import nn
-from tinygen.backend import Generator
+from tinygen.backend import Generator, xp
 from tinygen.gradients import check_gradients
 from tinygen.models.latent.vae import VAE
 
@@ -142,22 +142,24 @@ def small_vae(likelihood, shape, hidden, latents):
     n=st.integers(1, 3),
     seed=st.integers(0, 100),
 )
-def test_the_loss_and_the_bound_pass_the_check_to_second_order(likelihood, shape, hidden, latents, n, seed):
+def test_the_loss_and_the_bound_pass_the_check_to_second_order(
+    likelihood, shape, hidden, latents, n, seed, device
+):
     tg.seed(seed)
     vae = small_vae(likelihood, shape, hidden, latents).astype("float64")
-    x = (np.random.default_rng(seed).random((n, *shape)) < 0.5).astype("float64")
+    x = xp.asarray((np.random.default_rng(seed).random((n, *shape)) < 0.5).astype("float64"))
     check_gradients(lambda: vae.loss(x), params=vae, order=2)
     check_gradients(lambda: vae.importance_weighted_bound(x, 2), params=vae, order=1)
 
 
-def test_a_convolutional_vae_passes_the_check():
+def test_a_convolutional_vae_passes_the_check(device):
     tg.seed(0)
     encoder = nn.Sequential(nn.Conv2d(1, 2, 4, stride=2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(8, 2))
     decoder = nn.Sequential(
         nn.Linear(1, 8), nn.Reshape((2, 2, 2)), nn.Tanh(), nn.ConvTranspose2d(2, 1, 4, stride=2, padding=1)
     )
     vae = VAE(encoder, decoder, 1).astype("float64")
-    x = (np.random.default_rng(0).random((2, 4, 4, 1)) < 0.5).astype("float64")
+    x = xp.asarray((np.random.default_rng(0).random((2, 4, 4, 1)) < 0.5).astype("float64"))
     check_gradients(lambda: vae.loss(x), params=vae, order=2)
 
 

@@ -149,11 +149,25 @@ def byte_bounds(array) -> tuple[int, int]:
 class Generator:
     """Random numbers on the current device, as a function of a key of non-negative integers.
 
-    Training makes a generator from (seed, step) for each step, so nothing random needs saving."""
+    Training makes a generator from (seed, step) for each step, so nothing random needs saving. Inside
+    `with Generator(seed, step):` it draws wherever no other is passed."""
 
     def __init__(self, *key: int):
         # SeedSequence pads with zeros: without the length, (0,) and (0, 0) would be one stream.
         self._source = _current.random(numpy.random.SeedSequence((len(key), *key)))
+        self._device = _current.name
+        self._before: list[Generator | None] = []
+
+    def __enter__(self) -> Generator:
+        self._before.append(_default_generators.get(self._device))
+        _default_generators[self._device] = self
+        return self
+
+    def __exit__(self, *error) -> None:
+        _default_generators.pop(self._device, None)
+        before = self._before.pop()
+        if before is not None:
+            _default_generators[self._device] = before
 
     def normal(self, shape, dtype="float32"):
         """Draws from N(0, 1)."""
