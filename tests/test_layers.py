@@ -355,6 +355,21 @@ def test_gradients_of_conv2d_of_drawn_sizes(n, h, w, inputs, outputs, size, stri
     checked(layer, n, size - 1 + h, size - 1 + w, inputs)
 
 
+sides = st.tuples(st.integers(-1, 2), st.integers(-1, 2))
+
+
+@few
+@given(batches, sizes, sizes, counts, counts, st.tuples(sides, sides))
+def test_gradients_of_conv2d_with_pairs_of_drawn_sizes(n, h, w, height, width, padding):
+    (vertical, horizontal), layer = padding, nn.Conv2d(2, 1, (height, width), padding=padding)
+    x_shape = (n, max(height - sum(vertical), 2) + h, max(width - sum(horizontal), 2) + w, 2)
+    checked(layer, *x_shape)
+    assert layer(array(*x_shape).astype("float64")).shape[1:3] == (
+        x_shape[1] + sum(vertical) - height + 1,
+        x_shape[2] + sum(horizontal) - width + 1,
+    )
+
+
 @few
 @given(batches, sizes, sizes, counts, counts, counts, st.integers(1, 2), st.booleans())
 def test_gradients_of_conv_transpose2d_of_drawn_sizes(n, h, w, inputs, outputs, size, stride, bias):
@@ -435,7 +450,7 @@ def test_float32_stays_float32_and_empty_batches_work(make, shape, n):
         (
             nn.Conv2d(1, 2, 4, padding=1),
             array(5, 1, 8, 1),
-            "Conv2d(1, 2, 4, stride=1, padding=1): x: expected height and width of at least 2, "
+            "Conv2d(1, 2, 4, stride=1, padding=1): x: expected height and width of at least 2 and 2, "
             "got float32[5, 1, 8, 1]",
         ),
         (
@@ -547,6 +562,15 @@ def test_conv_transpose2d_takes_every_image_of_the_least_size_that_it_names(size
         (lambda: nn.Linear(3, 2.0), "Linear: outputs: expected an int of at least 1, got 2.0"),
         (lambda: nn.Conv2d(1, 1, 3, stride=0), "Conv2d: stride: expected an int of at least 1, got 0"),
         (lambda: nn.Conv2d(1, 1, 3, padding=-1), "Conv2d: padding: expected an int of at least 0, got -1"),
+        (lambda: nn.Conv2d(1, 1, (3, 0)), "Conv2d: size: expected an int of at least 1, got 0"),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=(1, 1)),
+            "Conv2d: padding: expected an int or ((top, bottom), (left, right)), got (1, 1)",
+        ),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=((1, 1), (1, 0.5))),
+            "Conv2d: padding: expected ints, got ((1, 1), (1, 0.5))",
+        ),
         (lambda: nn.Conv1d(1, 1, 3, dilation=0), "Conv1d: dilation: expected an int of at least 1, got 0"),
         (
             lambda: nn.Conv1d(1, 1, 3, padding=1, causal=True),

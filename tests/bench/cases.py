@@ -173,10 +173,110 @@ def convolution(library: str, name: str):
     return step
 
 
+# Layers and optimizers -----------------------------------------------------------------------------
+
+LAYERS = ["BatchNorm 14x14x64", "BatchNorm 28x28x32", "LSTM 28 steps 28>256", "GRU 28 steps 28>256"]
+MASKED = {
+    "masked 3x3 B 64>64": ("B", 64, 3),
+    "masked 7x7 B 64>64": ("B", 64, 7),
+    "masked 7x7 A 1>64": ("A", 1, 7),
+}
+
+
+def layer(library: str, name: str):
+    """Forward and backward, to the input and to the parameters, of a layer on a batch of 64. PyTorch has
+    no masked convolution: there the weight is multiplied by the mask, as is usual."""
+    kind = name.split()[0]
+    if kind == "BatchNorm":
+        side, _, channels = map(int, name.split()[1].split("x"))
+        data = _draw(64, side, side, channels)
+    elif kind == "masked":
+        _, channels, _ = MASKED[name]
+        data = _draw(64, 28, 28, channels)
+    else:
+        data = _draw(64, 28, 28)
+    if library == "tinygen":
+        return _layer_tinygen(name, data)
+    return _layer_torch(name, data, library == "torch-channels-last")
+
+
+def _layer_tinygen(name: str, data):
+    import tinygen as tg
+
+    if name in MASKED:
+        mask, channels, size = MASKED[name]
+        module = tg.nn.MaskedConv2d(mask, channels, 64, size)
+    else:
+        kind = name.split()[0]
+        module = tg.nn.BatchNorm(data.shape[-1]) if kind == "BatchNorm" else getattr(tg.nn, kind)(28, 256)
+    x = tg.Tensor(data, requires_grad=True)
+    forward = (lambda: module(x)[0]) if name.startswith(("LSTM", "GRU")) else (lambda: module(x))
+    g = tg.Tensor(np.ones(forward().shape, "float32"))
+
+    def step():
+        forward().backward(g)
+        module.zero_grad()
+        x.grad = None
+
+    return step
+
+
+def _layer_torch(name: str, data, channels_last: bool):
+    import torch
+
+    kind = name.split()[0]
+    if kind in ("LSTM", "GRU"):
+        module, x = getattr(torch.nn, kind)(28, 256, batch_first=True), torch.tensor(data)
+        forward = lambda: module(x)[0]  # noqa: E731
+    else:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.tensor(data.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)
+        if kind == "BatchNorm":
+            module = torch.nn.BatchNorm2d(data.shape[-1])
+            forward = lambda: module(x)  # noqa: E731
+        else:
+            mask_type, channels, size = MASKED[name]
+            module = torch.nn.Conv2d(channels, 64, size, padding=size // 2).to(memory_format=layout)
+            mask = torch.ones_like(module.weight)
+            middle = size // 2
+            mask[:, :, middle + 1 :] = mask[:, :, middle, middle + (mask_type == "B") :] = 0
+            forward = lambda: torch.nn.functional.conv2d(  # noqa: E731
+                x, module.weight * mask, module.bias, padding=size // 2
+            )
+    x.requires_grad_()
+    g = torch.ones_like(forward())
+
+    def step():
+        forward().backward(g)
+        module.zero_grad()
+        x.grad = None
+
+    return step
+
+
+def adam(library: str):
+    """A step of Adam over a million parameters in 20 Tensors, with their gradients given."""
+    shapes = [(220, 230)] * 19 + [(190, 204)]
+    values, gradients = [_draw(*s) for s in shapes], [_draw(*s, scale=0.01) for s in shapes]
+    if library == "tinygen":
+        import tinygen as tg
+
+        parameters = [tg.Tensor(a, requires_grad=True) for a in values]
+        for p, g in zip(parameters, gradients):
+            p.grad = tg.Tensor(g)
+        return tg.optim.Adam(parameters).step
+    import torch
+
+    parameters = [torch.tensor(a, requires_grad=True) for a in values]
+    for p, g in zip(parameters, gradients):
+        p.grad = torch.tensor(g)
+    return torch.optim.Adam(parameters).step
+
+
 # Memory -------------------------------------------------------------------------------------------
 
 
-def layers(library: str, name: str):
+def stack(library: str, name: str):
     """Forward and backward through a stack of layers, whose peak of memory is measured."""
     depth = 8 if name == "dense" else 4
     shape = (1024, 1024) if name == "dense" else (3, 3, 64, 64)

@@ -36,7 +36,15 @@ SUITES = {
         "wall",
         "ms",
     ),
-    "memory": (cases.layers, ["dense", "convolutional"], ["torch"], "peak", "MB"),
+    "layer": (
+        cases.layer,
+        [*cases.LAYERS, *cases.MASKED],
+        ["torch", "torch-channels-last"],
+        "wall",
+        "ms",
+    ),
+    "adam": (cases.adam, [""], ["torch"], "wall", "ms"),
+    "memory": (cases.stack, ["dense", "convolutional"], ["torch"], "peak", "MB"),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 ROUND_SECONDS = 0.3

@@ -1,4 +1,4 @@
-"""Convolutional layers, with square kernels, of images (N, H, W, C) and sequences (N, T, C)."""
+"""Convolutional layers of images (N, H, W, C) and sequences (N, T, C)."""
 
 from __future__ import annotations
 
@@ -59,10 +59,15 @@ class Conv1d(Module):
 
 
 class Conv2d(Module):
-    """Convolution: x (N, H, W, inputs) to y (N, OH, OW, outputs), OH = ⌊(H + 2 padding − size) / stride⌋ + 1.
+    """Convolution: x (N, H, W, inputs) to y (N, OH, OW, outputs),
+    OH = ⌊(H + top + bottom − height) / stride⌋ + 1.
 
-    weight: (size, size, inputs, outputs), started by `init`. bias: (outputs,), started at 0; None where the
-        layer is made with bias=False.
+    size: of the kernel, one number or (height, width).
+    padding: zeros around the image, one number or ((top, bottom), (left, right)); below 0 pixels are cut off.
+        The stacks of a Gated PixelCNN (A. van den Oord et al., Conditional image generation with PixelCNN
+        decoders, 2016, figure 2) have such kernels and paddings.
+    weight: (height, width, inputs, outputs), started by `init`. bias: (outputs,), started at 0; None where
+        the layer is made with bias=False.
 
     Raises ValueError for an x of another dtype or number of channels, or smaller than the kernel."""
 
@@ -70,24 +75,48 @@ class Conv2d(Module):
         self,
         inputs: int,
         outputs: int,
-        size: int,
+        size: int | tuple[int, int],
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[tuple[int, int], tuple[int, int]] = 0,
         bias: bool = True,
         init: Callable = glorot_uniform,
     ):
-        self._expect_counts(inputs=inputs, outputs=outputs, size=size, stride=stride)
-        self._expect_counts(least=0, padding=padding)
+        self._expect_counts(inputs=inputs, outputs=outputs, stride=stride)
         self.inputs, self.outputs, self.size = inputs, outputs, size
         self.stride, self.padding = stride, padding
-        self.weight = Tensor(init((size, size, inputs, outputs)), requires_grad=True)
+        self._kernel, self._around = self._size(size), self._padding(padding)
+        self.weight = Tensor(init((*self._kernel, inputs, outputs)), requires_grad=True)
         self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True) if bias else None
+
+    def _size(self, size) -> tuple[int, int]:
+        """(height, width) of the kernel."""
+        height, width = size if isinstance(size, tuple) and len(size) == 2 else (size, size)
+        self._expect_counts(size=height)
+        self._expect_counts(size=width)
+        return height, width
+
+    def _padding(self, padding) -> tuple[tuple[int, int], tuple[int, int]]:
+        """((top, bottom), (left, right))."""
+        if not isinstance(padding, tuple):
+            self._expect_counts(least=0, padding=padding)
+            return (padding, padding), (padding, padding)
+        try:
+            (top, bottom), (left, right) = padding
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"Conv2d: padding: expected an int or ((top, bottom), (left, right)), got {padding}"
+            ) from None
+        for side in (top, bottom, left, right):
+            if not isinstance(side, int):
+                raise ValueError(f"Conv2d: padding: expected ints, got {padding}")
+        return padding
 
     def forward(self, x):
         self._expect(x, self.weight.dtype, "N", "H", "W", self.inputs)
-        if min(x.shape[1:3]) + 2 * self.padding < self.size:
-            raise self._refusal(x, f"height and width of at least {self.size - 2 * self.padding}")
-        y = conv2d(x, self.weight, self.stride, self.padding)
+        least = [size - sum(around) for size, around in zip(self._kernel, self._around)]
+        if x.shape[1] < least[0] or x.shape[2] < least[1]:
+            raise self._refusal(x, f"height and width of at least {least[0]} and {least[1]}")
+        y = conv2d(x, self.weight, self.stride, self._around)
         return y if self.bias is None else y + self.bias
 
     def __repr__(self) -> str:
