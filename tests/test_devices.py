@@ -559,3 +559,13 @@ def test_the_default_generator_of_a_block_is_the_devices(device):
 def test_keys_give_different_streams_on_every_device(seeds, device):
     firsts = {to_host(Generator(*key).uniform((), "float64")).item() for key in seeds}
     assert len(firsts) == len(seeds)
+
+
+def test_static_arrays_of_another_device_are_refused_by_name(far):
+    index, condition = np.array([0, 2]), np.array([True, False, True])
+    with tg.device(far):
+        x = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+        with pytest.raises(TypeError, match=r"getitem: index: .* got one on device 'cpu'"):
+            x[index]
+        with pytest.raises(TypeError, match=r"where: condition: .* got one on device 'cpu'"):
+            ops.where(condition, x, 0.0)

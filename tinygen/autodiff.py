@@ -24,8 +24,9 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from functools import update_wrapper
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -292,6 +293,65 @@ def _changed_since(tick: int, array) -> bool:
     return any(when > tick and start < high and low < stop for (start, stop), (when, _) in changes.items())
 
 
+# Tools that look on --------------------------------------------------------------------------------
+
+_observer: Observer | None = None
+_module: Any = None  # the innermost module whose forward method runs
+
+
+class Call(NamedTuple):
+    """A call of a primitive, as an observer sees it.
+
+    inputs: the raw arrays and numbers. out: the raw output, or a tuple of them. node: what was recorded, None
+        if nothing was. place: file and line of the call."""
+
+    primitive: Primitive
+    inputs: tuple
+    static: dict[str, Any]
+    out: Any
+    node: Node | None
+    place: str
+
+
+class ObserverError(Exception):
+    """What an observer raises to end the computation; it passes through backward as it is."""
+
+
+class Observer:
+    """What is told of each step of a computation; a tool overrides what it wants to know."""
+
+    def called(self, call: Call) -> None:
+        """A primitive was called."""
+
+    def reached(self, node: Node, g) -> None:
+        """In a backward pass the gradient g of a node's output is complete, and its rules will run."""
+
+    def pulled(self, node: Node, x: int, x_bar) -> None:
+        """The rule for input number x of a node has given x̄."""
+
+
+@contextmanager
+def observed(observer: Observer):
+    """Inside the block the observer is told of everything; one that looked on before is told nothing."""
+    global _observer
+    before, _observer = _observer, observer
+    try:
+        yield
+    finally:
+        _observer = before
+
+
+@contextmanager
+def inside(module):
+    """Inside the block primitives are called by this module: their nodes name it."""
+    global _module
+    before, _module = _module, module
+    try:
+        yield
+    finally:
+        _module = before
+
+
 # The graph -----------------------------------------------------------------------------------------
 
 
@@ -316,19 +376,27 @@ class Node:
     tick: when the node was made; what it was computed from is older.
     static: the static arguments of the call.
     shape, dtype: of the output (tuples of them where the primitive returns a tuple).
+    module: whose `forward` called the primitive; None outside of modules.
     code, instruction: where the primitive was called; `place` says it in words.
 
     When the graph is freed, sources, record and static become None.
     """
 
-    __slots__ = ("code", "dtype", "instruction", "plan", "record", "shape", "sources", "static", "tick")
+    __slots__ = (
+        *("code", "dtype", "instruction", "module", "plan"),
+        *("record", "shape", "sources", "static", "tick"),
+    )
 
     @property
     def place(self) -> str:
         """The file and line of the call."""
-        lines = self.code.co_lines()
-        line = next((n for start, stop, n in lines if start <= self.instruction < stop), None)
-        return f"{self.code.co_filename}:{line or self.code.co_firstlineno}"
+        return _place(self.code, self.instruction)
+
+
+def _place(code, instruction: int) -> str:
+    lines = code.co_lines()
+    line = next((n for start, stop, n in lines if start <= instruction < stop), None)
+    return f"{code.co_filename}:{line or code.co_firstlineno}"
 
 
 class Output(NamedTuple):
@@ -375,7 +443,8 @@ class Plan:
 
     steps: for each tracked input, (its number, its rule, what of the record the rule takes besides g).
     needs: the positions in the record that some of these rules ask for.
-    unneeded: the other positions."""
+    unneeded: the positions of what no rule asks for, and is made by nodes or leaves of the graph. (Constants
+        stay in the record: tools make the values of a graph again from them and the leaves.)"""
 
     def __init__(self, primitive: Primitive, tracked: Sequence[bool]):
         self.primitive = primitive
@@ -383,7 +452,9 @@ class Plan:
         self.steps = [(x, *_on_record(primitive.rule(x), x)) for x in numbers]
         self.needs = {need for x in numbers for need in primitive.rule(x).needs}
         size = len(primitive.inputs) + 1 + len(primitive.static) + len(primitive.shapes)
-        self.unneeded = [position for position in range(size) if position not in self.needs]
+        kept = self.needs | ({0} if primitive.variadic else set(range(len(tracked))) - set(numbers))
+        self.unneeded = [position for position in range(size) if position not in kept]
+        self.keeps = len(self.unneeded) < size
 
 
 def _on_record(rule: Rule, x: int) -> tuple[Callable, Any]:
@@ -489,11 +560,13 @@ class Primitive:
             self.plans[tracked] = plan
         return plan
 
-    def extend(self, record: list, static: dict[str, Any]) -> list:
+    def extend(self, record: list, static: dict[str, Any], plan: Plan, sources: list) -> list:
         """The whole record of a call, from its inputs and output."""
         *inputs, out = record
         statics = [static.get(name, default) for name, default in self.static.items()]
         if self.variadic:
+            if 0 not in plan.needs:
+                inputs = [x if source is None else None for x, source in zip(inputs, sources)]
             return [tuple(inputs), out, *statics]
         return [*record, *statics, *(getattr(inputs[x], "shape", ()) for x in self.shapes)]
 
@@ -509,16 +582,18 @@ class Primitive:
                 )
             if isinstance(value, backend.numpy.generic):
                 static[name] = value.item()
+            if isinstance(value, backend.numpy.ndarray) and not isinstance(value, xp.ndarray):
+                raise self.foreign(name, value)
 
     def plain(self, x, position: int):
         """What the forward function gets for an argument that is neither Tensor nor array."""
         if type(x) in (float, int, bool):
             return x
         if isinstance(x, backend.numpy.generic):
-            # Among several operands NumPy's scalars are taken for Python's: they would be strong in
-            # promotion, and np.sqrt(2.0) times float32 be float64. Alone they are what NumPy made of a 0-d
-            # array.
-            return x.item() if len(self.inputs) > 1 else xp.asarray(x)
+            # What NumPy makes of arrays without axes. But np.sqrt(2.0) and np.int64(3), made of Python's
+            # numbers, would turn float32 operands into float64: beside others they count as Python's.
+            weak = x.dtype == "float64" or x.dtype.kind != "f"
+            return x.item() if weak and len(self.inputs) > 1 else xp.asarray(x)
         if isinstance(x, xp.ndarray):
             return xp.asarray(x)  # np.memmap and such
         names = self.inputs if not self.variadic else self.inputs * (position + 1)
@@ -558,6 +633,14 @@ class Primitive:
             for name, x in zip(itertools.cycle(self.inputs), inputs)
         )
         return kind(f"{self.name}: {error}; got {got}")
+
+    def report(self, args: tuple, static: dict[str, Any], out, node: Node | None) -> None:
+        """Tell the observer of a call of the function `record`."""
+        inputs = tuple(x._data if type(x) is Tensor else x for x in args)
+        frame = sys._getframe(2)
+        while frame.f_code.co_filename in _OWN_FILES:
+            frame = frame.f_back
+        _observer.called(Call(self, inputs, static, out, node, _place(frame.f_code, frame.f_lasti)))
 
 
 def primitive(forward: Callable | None = None, *, broadcasts: bool = False, domain=None) -> Callable:
@@ -600,6 +683,8 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise self.explained(error, raw) from error
         if not (tracked and _recording):
+            if _observer is not None:
+                self.report(args, static, out, None)
             return self.wrapped(out) if Tensor in map(type, args) else out
         several = False
         if type(out) is not ndarray:
@@ -607,17 +692,18 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
             out = self.arrays(out) if several else self.array(out)
 
         raw.append(out)
+        plan = plans.get(tracked) or self.plan(sources, tracked)
         if self.extended:
-            raw = self.extend(raw, static)
+            raw = self.extend(raw, static, plan, sources)
         frame = sys._getframe(1)
         code = frame.f_code
         while code.co_filename in own_files:
             frame = frame.f_back
             code = frame.f_code
         node = Node()
-        node.plan = plan = plans.get(tracked) or self.plan(sources, tracked)
+        node.plan = plan
         node.sources = sources
-        if plan.needs:
+        if plan.keeps:
             for position in plan.unneeded:
                 raw[position] = None
             node.record = raw
@@ -626,7 +712,10 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         node.static = static
         node.code = code
         node.instruction = frame.f_lasti
+        node.module = _module
         node.tick = next(_clock)
+        if _observer is not None:
+            self.report(args, static, out, node)
         if several:
             node.shape = tuple(x.shape for x in out)
             node.dtype = tuple(x.dtype for x in out)
@@ -705,12 +794,20 @@ def _propagate(
     sums: set[Leaf] = set()  # those whose gradient is a sum made here, which grows in place
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
+    lone: Node | None = None  # waits beside the heap: the nodes of a chain need not go through it
+    observer = _observer
 
     with _recorded(create_graph):
         for output, seed in zip(outputs, seeds):
             _receive(output._source, seed, gradients, heap)
-        while heap:
-            node = heappop(heap)[1]
+        while heap or lone is not None:
+            if lone is None:
+                node = heappop(heap)[1]
+            elif heap and heap[0][0] < -lone.tick:
+                node = heapreplace(heap, (-lone.tick, lone))[1]
+            else:
+                node = lone
+            lone = None
             g = gradients.pop(node)
             if not node.shape and type(g) is not Tensor:
                 g = xp.asarray(g)  # NumPy makes scalars of 0-d results
@@ -725,10 +822,14 @@ def _propagate(
             steps = node.plan.steps
             if needed is not None:
                 steps = [step for step in steps if sources[step[0]] in needed]
+            if observer is not None:
+                observer.reached(node, g)
             try:
                 for x, rule, taken in steps:
                     source = sources[x]
                     x_bar = rule(g) if taken is None else rule(g, record[taken])
+                    if observer is not None:
+                        observer.pulled(node, x, x_bar)
                     if type(source) is Node:
                         if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                             x_bar = _fitted(x_bar, source, node.plan.primitive)
@@ -736,7 +837,10 @@ def _propagate(
                             gradients[source] = gradients[source] + x_bar
                         else:
                             gradients[source] = x_bar
-                            heappush(heap, (-source.tick, source))
+                            if lone is None:
+                                lone = source
+                            else:
+                                heappush(heap, (-source.tick, source))
                     else:
                         if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                             x_bar = _fitted(x_bar, source, node.plan.primitive)
@@ -747,6 +851,8 @@ def _propagate(
                             sums.add(source)
                         else:
                             _receive(source, x_bar, gradients, heap)
+            except ObserverError:
+                raise
             except Exception as error:
                 rule = node.plan.primitive.rule(x)
                 raise RuntimeError(

@@ -10,6 +10,8 @@ PyTorch leaves it and its averages as they are.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
@@ -42,21 +44,14 @@ class Optimizer:
         self.t = 0
         self.params = _checked(params)
         self._flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
-        self._views = self._cut(self._flat)
-        self._gradient = xp.zeros_like(self._flat)
-        self._gradient_views = self._cut(self._gradient)
+        self._starts = list(itertools.accumulate((p.size for p in self.params), initial=0))
+        self._views = [
+            self._flat[start : start + p.size].reshape(p.shape) for p, start in zip(self.params, self._starts)
+        ]
         self._averages: dict[str, Any] = {}  # name -> flat array that each step changes
         self._decays: dict[str, Any] = {}  # the settings on which the averages depend
         for p, view in zip(self.params, self._views):
             p._data = view
-
-    def _cut(self, flat) -> list:
-        """The views of a flat array that belong to the parameters, in their shapes."""
-        views, start = [], 0
-        for p in self.params:
-            views.append(flat[start : start + p.size].reshape(p.shape))
-            start += p.size
-        return views
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -72,14 +67,30 @@ class Optimizer:
         self._check_parameters("step")
         self._check_gradients()
         lr = self._rate(self.t + 1)
-        for p, view in zip(self.params, self._gradient_views):
-            if p.grad is None:
-                view.fill(TINY)
-            else:
-                xp.add(p.grad.data, TINY, out=view)
         self.t += 1
-        self._update(self._flat, self._gradient, lr)
+
+        def update(start: int, stop: int) -> None:
+            averages = {name: average[start:stop] for name, average in self._averages.items()}
+            self._update(self._flat[start:stop], self._gathered(start, stop), lr, **averages)
+
+        # On every core, and each piece from its first operation to its last while it is in the cache.
+        backend.in_pieces(update, self._flat.size, backend.current_device().workspace)
         note_change(self._flat)
+
+    def _gathered(self, start: int, stop: int):
+        """The gradients, all in a row, from one element to another."""
+        g = xp.empty(stop - start, self._flat.dtype)
+        first = bisect.bisect_right(self._starts, start) - 1
+        for p, at in zip(self.params[first:], self._starts[first:]):
+            if at >= stop:
+                break
+            low, high = max(start, at), min(stop, at + p.size)
+            part = g[low - start : high - start]
+            if p.grad is None:
+                part.fill(TINY)
+            else:
+                xp.add(p.grad.data.reshape(-1)[low - at : high - at], TINY, out=part)
+        return g
 
     def _rate(self, t: int) -> float:
         """The learning rate at step t."""
@@ -107,9 +118,9 @@ class Optimizer:
             if p.grad is not None and p.grad.shape != p.shape:
                 raise ValueError(f"{step}: {_label(position, p)} has a gradient of shape {p.grad.shape}")
 
-    def _update(self, theta, g, lr: float) -> None:
-        """Make step `t`: move the flat array theta by the flat gradient g, whose memory may be used for
-        other things."""
+    def _update(self, theta, g, lr: float, **averages) -> None:
+        """Make step `t` for a piece of the parameters: move theta, a flat array, by the gradient g, whose
+        memory may be used for other things."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -167,8 +178,7 @@ class SGD(Optimizer):
         self.momentum = float(momentum)
         self._averages = {"b": xp.zeros_like(self._flat)}
 
-    def _update(self, theta, g, lr: float) -> None:
-        b = self._averages["b"]
+    def _update(self, theta, g, lr: float, b) -> None:
         b *= self.momentum
         b += g
         theta -= xp.multiply(b, lr, out=g)
@@ -191,14 +201,13 @@ class RMSProp(Optimizer):
         self.alpha, self.eps = float(alpha), float(eps)
         self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
         self._decays = {"alpha": self.alpha}
-        self._scratch = xp.empty_like(self._flat)
 
-    def _update(self, theta, g, lr: float) -> None:
-        v, scratch = self._averages["v"], self._scratch
+    def _update(self, theta, g, lr: float, v) -> None:
         v *= self.alpha
-        v += xp.multiply(g, g, out=scratch)
+        square = g * g
+        v += square
         to_root_v = math.sqrt(1 - self.alpha)  # what turns the root of the stored average into √v
-        root = xp.sqrt(v, out=scratch)
+        root = xp.sqrt(v, out=square)
         root += self.eps / to_root_v
         g /= root
         g *= lr / to_root_v
@@ -231,9 +240,8 @@ class Adam(Optimizer):
         self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
         self._decays = {"betas": list(self.betas)}
 
-    def _update(self, theta, g, lr: float) -> None:
+    def _update(self, theta, g, lr: float, m, v) -> None:
         (beta1, beta2), t = self.betas, self.t
-        m, v = self._averages["m"], self._averages["v"]
         m *= beta1
         m += g
         v *= beta2

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy  # what is saved are host arrays
 
 from .. import backend
-from ..autodiff import Node, Output, Tensor
+from ..autodiff import Node, Output, Tensor, inside
 
 _state_is_frozen = False
 
@@ -43,7 +43,8 @@ class Module:
     training = True
 
     def __call__(self, *args, **kwargs):
-        return self.forward(*args, **kwargs)
+        with inside(self):
+            return self.forward(*args, **kwargs)
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} has no method forward")

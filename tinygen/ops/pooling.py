@@ -1,7 +1,6 @@
 """Pooling of images (N, H, W, C), and its counterpart, upsampling.
 
-The windows of an image are an array of their own, a view of the same memory: pooling is a reduction over two
-of its axes.
+The windows of an image are an array of their own, and pooling is a reduction over two of its axes.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from .shaping import broadcast_to, reshape
 
 @primitive(domain="real")
 def _windows(x, *, kernel, stride):
-    """y[n,i,j,p,q] = x[n, i·s + p, j·s + q], a view."""
+    """y[n,i,j,p,q] = x[n, i·s + p, j·s + q]"""
     size = tuple(_output_size(x.shape[1 + a], kernel[a], stride[a], (0, 0), 1) for a in (0, 1))
-    return _windows_of(x, kernel, size, stride, (1, 1))
+    return _windows_of(x, kernel, size, stride, (1, 1)).copy()
 
 
 @primitive(domain="real")

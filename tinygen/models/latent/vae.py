@@ -18,7 +18,7 @@ import math
 
 from ... import nn, ops
 from ...autodiff import Tensor, no_grad
-from ...backend import Generator, default_generator
+from ...backend import Generator
 from ...distributions import Bernoulli, Normal, kl_divergence
 
 
@@ -88,8 +88,8 @@ class VAE(nn.Module):
     @no_grad()
     def sample(self, n: int, rng: Generator | None = None):
         """n draws of x from the model: z ~ p(z), x ~ p(x|z). An array (n, ...)."""
-        rng = rng or default_generator()
-        return self.decode(rng.normal((n, self.latents))).sample(rng)
+        z = self.prior().sample(rng, (n, self.latents))
+        return self.decode(z).sample(rng)
 
 
 def _sum_each(values):
