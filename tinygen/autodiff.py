@@ -26,7 +26,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import update_wrapper
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -794,21 +794,18 @@ def _propagate(
     sums: set[Leaf] = set()  # those whose gradient is a sum made here, which grows in place
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
-    lone: Node | None = None  # waits beside the heap: the nodes of a chain need not go through it
+    lone: Node | None = None  # waits with its gradient beside the heap: no node of a chain goes through it
     observer = _observer
 
     with _recorded(create_graph):
         for output, seed in zip(outputs, seeds):
             _receive(output._source, seed, gradients, heap)
         while heap or lone is not None:
-            if lone is None:
-                node = heappop(heap)[1]
-            elif heap and heap[0][0] < -lone.tick:
-                node = heapreplace(heap, (-lone.tick, lone))[1]
+            if lone is not None and not (heap and heap[0][0] < -lone.tick):
+                node, g, lone = lone, lone_gradient, None
             else:
-                node = lone
-            lone = None
-            g = gradients.pop(node)
+                node = heappop(heap)[1]
+                g = gradients.pop(node)
             if not node.shape and type(g) is not Tensor:
                 g = xp.asarray(g)  # NumPy makes scalars of 0-d results
             sources = node.sources
@@ -833,14 +830,15 @@ def _propagate(
                     if type(source) is Node:
                         if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                             x_bar = _fitted(x_bar, source, node.plan.primitive)
-                        if source in gradients:
+                        if source is lone:
+                            lone_gradient = lone_gradient + x_bar
+                        elif source in gradients:
                             gradients[source] = gradients[source] + x_bar
+                        elif lone is None:
+                            lone, lone_gradient = source, x_bar
                         else:
                             gradients[source] = x_bar
-                            if lone is None:
-                                lone = source
-                            else:
-                                heappush(heap, (-source.tick, source))
+                            heappush(heap, (-source.tick, source))
                     else:
                         if x_bar.shape != source.shape or x_bar.dtype is not source.dtype:
                             x_bar = _fitted(x_bar, source, node.plan.primitive)
