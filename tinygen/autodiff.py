@@ -794,7 +794,7 @@ def _propagate(
     sums: set[Leaf] = set()  # those whose gradient is a sum made here, which grows in place
     found: dict[Any, Any] = {}  # wanted Node or Output -> its gradient, when it is complete
     heap: list[tuple[int, Node]] = []
-    lone: Node | None = None  # waits with its gradient beside the heap: no node of a chain goes through it
+    lone, lone_gradient = None, None  # a node beside the heap, through which none of a chain has to go
     observer = _observer
 
     with _recorded(create_graph):
