@@ -25,7 +25,7 @@ setup(
     extras_require={
         "demos": DEMOS,
         "test": TEST,
-        "cuda12": ["cupy-cuda12x[ctk]>=14"],
-        "cuda13": ["cupy-cuda13x[ctk]>=14"],
+        "cuda12": ["cupy-cuda12x[ctk]>=14,<15"],
+        "cuda13": ["cupy-cuda13x[ctk]>=14,<15"],
     },
 )
