@@ -146,6 +146,7 @@ def test_an_interrupt_from_the_keyboard_ends_in_one_line_and_can_be_resumed(tmp_
 import os, runpy, signal, sys
 from tinygen.training import Run
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have told it to ignore that
 record = Run.record
 def interrupt(run, count, **figures):
     if run.step == 70:

@@ -1,3 +1,3 @@
 """Deep generative models, one file each, by family."""
 
-from . import latent
+from . import autoregressive, flows, latent

@@ -23,11 +23,12 @@ class MaskedLinear(Module):
 
     mask: M (inputs, outputs) of zeros and ones on the host; kept as untrained state, which `mask.data`
         replaces.
-    weight: W (inputs, outputs), started by `init`. bias: b (outputs,), started at 0.
+    weight: W (inputs, outputs), started by `init`. bias: b (outputs,), started at 0; None where the layer is
+        made with bias=False.
 
     Raises ValueError for a mask of other axes or values, and for an x of another size or dtype."""
 
-    def __init__(self, mask, init: Callable = glorot_uniform):
+    def __init__(self, mask, bias: bool = True, init: Callable = glorot_uniform):
         mask = numpy.asarray(mask)
         if mask.ndim != 2 or not mask.size or not ((mask == 0) | (mask == 1)).all():
             got = f"{mask.dtype}{list(mask.shape)}"
@@ -35,14 +36,15 @@ class MaskedLinear(Module):
         self.inputs, self.outputs = mask.shape
         self.mask = Tensor(mask.astype("float32"))
         self.weight = Tensor(init(mask.shape), requires_grad=True)
-        self.bias = Tensor(numpy.zeros(self.outputs, "float32"), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(self.outputs, "float32"), requires_grad=True) if bias else None
 
     def forward(self, x):
         self._expect(x, self.weight.dtype, ..., self.inputs)
-        return ops.linear(x, self.weight * self.mask, self.bias)
+        weight = self.weight * self.mask
+        return ops.matmul(x, weight) if self.bias is None else ops.linear(x, weight, self.bias)
 
     def __repr__(self) -> str:
-        return f"MaskedLinear({self.inputs}, {self.outputs})"
+        return f"MaskedLinear({self.inputs}, {self.outputs}{', bias=False' if self.bias is None else ''})"
 
 
 class MaskedConv2d(Module):

@@ -1,0 +1,3 @@
+"""Models of one element after another."""
+
+from .made import MADE

@@ -1,0 +1,102 @@
+"""What all flows share: an invertible map between data x and a base z, and the density that it gives x.
+
+    log p(x) = log p_z(f(x)) + log |det ∂f(x)/∂x|
+
+(the change of variables; D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015,
+eq. 5, the other way round). All figures are in nats.
+"""
+
+from __future__ import annotations
+
+from ... import nn, ops
+from ...autodiff import no_grad
+from ...backend import Generator
+from ...distributions import Normal
+
+
+class StandardNormal(nn.Module):
+    """N(0, I) over vectors (N, inputs): the usual base."""
+
+    def __init__(self, inputs: int):
+        self.inputs = inputs
+
+    def log_prob(self, z, condition=None):
+        return Normal(0.0, 0.0).log_prob(z).sum(axis=1)
+
+    def sample(self, n: int, condition=None, rng: Generator | None = None):
+        return Normal(0.0, 0.0).sample(rng, (n, self.inputs))
+
+    def __repr__(self) -> str:
+        return f"StandardNormal({self.inputs})"
+
+
+class Flow(nn.Module):
+    """An invertible map of vectors (N, inputs), and the density of x when z = f(x) has the density of `base`.
+
+    base: something with log_prob(z, condition) and sample(n, condition, rng)."""
+
+    def __init__(self, inputs: int, base: nn.Module | None = None):
+        self.inputs = inputs
+        self.base = base or StandardNormal(inputs)
+
+    def forward(self, x, condition=None):
+        """From data to base: (z, log |det ∂z/∂x|), (N, inputs) and (N,)."""
+        raise NotImplementedError
+
+    def inverse(self, z, condition=None):
+        """From base to data: (x, log |det ∂x/∂z|), (N, inputs) and (N,)."""
+        raise NotImplementedError
+
+    def log_prob(self, x, condition=None):
+        """log p(x), (N,)."""
+        z, log_det = self(x, condition)
+        return self.base.log_prob(z, condition) + log_det
+
+    def loss(self, x, condition=None):
+        """−log p(x), the mean over examples."""
+        return -self.log_prob(x, condition).mean()
+
+    @no_grad()
+    def sample(self, n: int, condition=None, rng: Generator | None = None):
+        """n draws of x, an array (n, inputs)."""
+        x, _ = self.inverse(self.base.sample(n, condition, rng), condition)
+        return ops.raw(x)
+
+
+class Composition(Flow):
+    """Flows one after another, from data to base."""
+
+    def __init__(self, *flows: Flow, base: nn.Module | None = None):
+        super().__init__(flows[0].inputs, base)
+        for k, flow in enumerate(flows):
+            if flow.inputs != self.inputs:
+                raise ValueError(f"Composition: flow {k}: expected {self.inputs} inputs, got {flow.inputs}")
+        self.flows = flows
+
+    def forward(self, x, condition=None):
+        total = 0.0
+        for flow in self.flows:
+            x, log_det = flow(x, condition)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z, condition=None):
+        total = 0.0
+        for flow in reversed(self.flows):
+            z, log_det = flow.inverse(z, condition)
+            total = total + log_det
+        return z, total
+
+
+class Inverse(Flow):
+    """A flow run the other way."""
+
+    def __init__(self, flow: Flow, base: nn.Module | None = None):
+        super().__init__(flow.inputs, base)
+        self.flow = flow
+
+    def forward(self, x, condition=None):
+        return self.flow.inverse(x, condition)
+
+    def inverse(self, z, condition=None):
+        return self.flow(z, condition)
