@@ -6,14 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import assume, find, given
+from hypothesis import find, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import tinygen as tg
 from tinygen import autodiff, ops
 from tinygen.autodiff import Tensor, primitive, registry
-from tinygen.gradients import GradientError, check, check_gradients, strategies
+from tinygen.gradients import GradientError, check_gradients, derivatives
 from tinygen.gradients.strategies import alike, array_shapes, arrays, broadcastable_shapes, calls
 
 
@@ -122,13 +122,13 @@ def test_a_missing_rule_is_the_engines_error():
 def test_a_rule_that_loses_its_history_is_wrong_at_second_order(rule):
     check_gradients(planted(a_rule=rule), A, B)
     error = wrong(planted(a_rule=rule), A, B, order=2)
-    assert error.order == 2
-    assert error.input in ("b", "the cotangent of output 0")
+    assert error.order == 2 and error.input == "a"
+    assert error.variable in ("b", "the cotangent of output 0")
 
 
 def test_a_lost_history_of_an_input_is_named():
-    assert wrong(planted(a_rule=lambda g, b: g * raw(b)), A, B, order=2).input == "b"
-    named = wrong(planted(a_rule=lambda g, b: raw(g) * b), A, B, order=2).input
+    assert wrong(planted(a_rule=lambda g, b: g * raw(b)), A, B, order=2).variable == "b"
+    named = wrong(planted(a_rule=lambda g, b: raw(g) * b), A, B, order=2).variable
     assert named == "the cotangent of output 0"
 
 
@@ -251,9 +251,9 @@ def test_a_rule_that_changes_an_input_or_its_cotangent_is_caught():
         g *= b
         return g
 
-    assert wrong(planted(a_rule=into_input), A, B).input == "b"
+    assert wrong(planted(a_rule=into_input), A, B).variable == "b"
     error = wrong(planted(a_rule=into_cotangent), A, B)
-    assert error.input == "the cotangent of output 0" and "changed in place" in str(error)
+    assert error.variable == "the cotangent of output 0" and "changed in place" in str(error)
 
 
 def test_a_function_that_changes_its_input_is_caught():
@@ -282,7 +282,7 @@ def test_an_engine_that_shares_memory_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("array", [A.astype("float32"), A[:1], A[0]])
 def test_an_engine_that_gives_other_shapes_or_dtypes_is_caught(monkeypatch, array):
-    monkeypatch.setattr(check, "grad", lambda *arguments, **options: (Tensor(array),))
+    monkeypatch.setattr(derivatives, "grad", lambda *arguments, **options: (Tensor(array),))
     error = wrong(ops.tanh, A)
     assert error.input == "x" and f"{array.dtype}{list(array.shape)}" in str(error)
 
@@ -461,12 +461,6 @@ def test_bad_arguments(f, inputs, options, error, words):
     assert not isinstance(caught.value, GradientError)
 
 
-def test_a_function_with_a_state_is_refused():
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="same outputs for the same inputs"):
-        check_gradients(lambda x: x * rng.normal(), A)
-
-
 def test_an_error_of_the_function_is_its_own():
     def f(x):
         raise KeyError("mine")
@@ -531,35 +525,6 @@ def test_a_primitive_with_static_arguments_needs_an_entry():
 
     with pytest.raises(LookupError, match="scale: STRUCTURES has no entry"):
         find(calls(scale), lambda call: True)
-
-
-INSIDE = {
-    "real": lambda x: abs(x) <= 2,
-    "nonzero": lambda x: (0.3 <= abs(x)) & (abs(x) <= 2),
-    "positive": lambda x: (0.3 <= x) & (x <= 2),
-    "above -1": lambda x: (-0.9 <= x) & (x <= 2),
-    "distinct": lambda x: abs(x) <= 2,
-}
-
-
-@pytest.mark.parametrize("domain", strategies.DOMAINS)
-@given(data=st.data())
-def test_domains(domain, data):
-    shapes = data.draw(broadcastable_shapes(2, max_side=4))
-    assume(sum(np.prod(shape, dtype=int) for shape in shapes) <= 85)
-    xs = data.draw(alike(shapes, domain))
-    assert [x.shape for x in xs] == list(shapes)
-    assert all(x.dtype == "float64" and INSIDE[domain](x).all() for x in xs)
-    together = np.sort(np.concatenate([x.ravel() for x in xs]))
-    gaps = np.diff(together)
-    if domain == "above -1":
-        gaps = gaps / 0.45
-    assert ((gaps >= 0.0099) | ((gaps == 0) & (domain == "real"))).all()
-
-
-@given(arrays((3, 2), dtype="float32"))
-def test_arrays_in_another_dtype(x):
-    assert x.dtype == "float32" and x.shape == (3, 2)
 
 
 def test_strategies_without_hypothesis_name_the_extra():

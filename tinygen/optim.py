@@ -27,6 +27,10 @@ from .backend import xp
 TINY = 1e-18
 
 
+# Those who look on: each is called with the optimizer before a step, and what it returns is called after it.
+step_watchers: list[Callable[[Optimizer], Callable[[], None]]] = []
+
+
 class Optimizer:
     """What optimizers share: the flat arrays, gathering the gradients into one of them, and the state.
 
@@ -67,6 +71,7 @@ class Optimizer:
         self._check_parameters("step")
         self._check_gradients()
         lr = self._rate(self.t + 1)
+        reports = [watcher(self) for watcher in step_watchers]
         self.t += 1
 
         def update(start: int, stop: int) -> None:
@@ -76,6 +81,8 @@ class Optimizer:
         # On every core, and each piece from its first operation to its last while it is in the cache.
         backend.in_pieces(update, self._flat.size, backend.current_device().workspace)
         note_change(self._flat)
+        for report in reports:
+            report()
 
     def _gathered(self, start: int, stop: int):
         """The gradients, all in a row, from one element to another."""

@@ -6,6 +6,10 @@
 from importlib import import_module
 
 from .check import GradientError, check_gradients
+from .draw import draw
+from .explain import explain
+from .guard import GuardError, guard
+from .watch import watch
 
 
 def __getattr__(name: str):

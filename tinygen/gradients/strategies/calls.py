@@ -1,17 +1,9 @@
-"""Hypothesis strategies: arrays inside domains and away from kinks, calls of primitives, expressions.
+"""Calls of primitives: inputs inside the domain that a primitive declares, with static arguments that fit.
 
-A domain is a word that a primitive is declared with. Some say where each element lies,
-
-    real, nonzero, positive, above -1     distinct: no two elements of all inputs are alike
-
-and some what the inputs are together:
+Two domains are of several inputs together:
 
     matrix product: a, b of any batch axes that broadcast
     affine: x (N, I), weight (I, O), bias (O,)
-    invertible: square matrices, well conditioned, of any batch axes
-
-Values are made by NumPy from one drawn number. They have magnitudes from 0.3 to 2 (real ones are 0 at times),
-all different by 0.01 or more where there are at most 85: kinks are far away for steps of 1e-5.
 """
 
 from __future__ import annotations
@@ -22,124 +14,36 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np  # strategies work on the host
+from hypothesis import strategies as st
 
-from .. import ops
-from ..autodiff import registry
-from ..backend import device
-
-try:
-    from hypothesis import strategies as st
-    from hypothesis.extra import numpy as hnp
-except ImportError as error:
-    raise ImportError("tinygen.gradients.strategies needs hypothesis: pip install 'tinygen[test]'") from error
-
-
-# Values ---------------------------------------------------------------------------------------------
-
-generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-
-
-def _real(rng, size: int):
-    return np.where(rng.random(size) < 1 / 8, 0.0, _nonzero(rng, size))
-
-
-def _nonzero(rng, size: int):
-    return _positive(rng, size) * rng.choice([-1.0, 1.0], size)
-
-
-def _positive(rng, size: int):
-    """One value in the middle half of each of `size` parts of [0.3, 2], in random order."""
-    return 0.3 + 1.7 * (rng.permutation(size) + rng.uniform(0.25, 0.75, size)) / max(size, 1)
-
-
-def _above_minus_one(rng, size: int):
-    x = _nonzero(rng, size)
-    return np.where(x < 0, 0.45 * x, x)
-
-
-DOMAINS: dict[str, Callable] = {
-    "real": _real,
-    "nonzero": _nonzero,
-    "positive": _positive,
-    "above -1": _above_minus_one,
-    "distinct": _nonzero,
-}
-
-
-def arrays(shape, domain: str = "real", dtype="float64"):
-    """NumPy arrays of one shape with values in a domain: one of the words in DOMAINS."""
-    return alike([shape], domain).map(lambda xs: xs[0].astype(dtype))
-
-
-def alike(shapes, domain: str):
-    """Lists of float64 arrays of these shapes, all of one domain; if it is "distinct", across the arrays."""
-    sizes = [math.prod(shape) for shape in shapes]
-
-    def cut(rng):
-        parts = np.split(DOMAINS[domain](rng, sum(sizes)), list(accumulate(sizes))[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes)]
-
-    return generators.map(cut)
-
-
-# Shapes, axes, indices ------------------------------------------------------------------------------
-
-
-def array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3):
-    """Shapes, 0-d and zero-size ones too."""
-    return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
-
-
-def broadcastable_shapes(count: int, max_dims=3, min_side=0, max_side=3):
-    """Tuples of `count` shapes that broadcast."""
-    return hnp.mutually_broadcastable_shapes(
-        num_shapes=count, max_dims=max_dims, min_side=min_side, max_side=max_side
-    ).map(lambda shapes: shapes.input_shapes)
-
-
-def one_axis(ndim: int):
-    """One of `ndim` axes (1 or more), counted from the front or from the back."""
-    return st.integers(-ndim, ndim - 1)
-
-
-def axes(ndim: int):
-    """What reductions take as `axis`: None, a tuple, or an int, negative ones too."""
-    several = st.none() | hnp.valid_tuple_axes(ndim)
-    return several | one_axis(ndim) if ndim else several
-
-
-@st.composite
-def indices(draw, shape):
-    """What NumPy takes in x[...]: numbers, slices, None, `...`, masks, integer arrays with repeated elements,
-    and mixtures of these."""
-    kinds = ["basic", "mask", "arrays"] if all(shape) else ["basic", "mask"]
-    kind = draw(st.sampled_from(kinds if shape else ["basic"]))
-    if kind == "basic":
-        return draw(hnp.basic_indices(shape, allow_newaxis=True))
-    if kind == "mask":
-        masked = draw(st.integers(1, len(shape)))
-        return draw(generators).random(shape[:masked]) < 0.5
-    rng = draw(generators)
-    length = draw(st.integers(0, 4))
-    parts = [
-        draw(st.sampled_from([rng.integers(-n, n, length), slice(None, None, -1), int(rng.integers(n))]))
-        for n in shape
-    ]
-    if draw(st.booleans()):
-        parts.insert(draw(st.integers(0, len(parts))), None)
-    if draw(st.booleans()):
-        return (*parts[:-1], ...)
-    return tuple(parts)
-
-
-# Calls of primitives --------------------------------------------------------------------------------
+from ...autodiff import registry
+from ...backend import xp
+from .arrays import (
+    DOMAINS,
+    STRUCTURED,
+    alike,
+    array_shapes,
+    arrays,
+    axes,
+    broadcastable_shapes,
+    generators,
+    indices,
+    one_axis,
+)
 
 
 class Call(NamedTuple):
-    """Arguments of a primitive: its inputs, float64, and its static arguments."""
+    """Arguments of a primitive or another function: its inputs, float64, and its static arguments by name."""
 
     inputs: list
     static: dict
+
+
+def on_device(value):
+    """The same value with its arrays, also those in tuples, on the current device."""
+    if isinstance(value, tuple):
+        return tuple(map(on_device, value))
+    return xp.asarray(value) if isinstance(value, np.ndarray) else value
 
 
 @st.composite
@@ -156,8 +60,12 @@ def calls(draw, primitive) -> Call:
         return draw(STRUCTURES[known.name](known))
     if known.static:
         raise LookupError(f"{known.name}: STRUCTURES has no entry for its static arguments")
-    if isinstance(known.domain, str) and known.domain in TOGETHER:
+    if isinstance(known.domain, dict):
+        return draw(elementwise(known))
+    if known.domain in TOGETHER:
         return Call(draw(TOGETHER[known.domain]()), {})
+    if known.domain in STRUCTURED and len(known.inputs) == 1:
+        return Call([draw(arrays(domain=known.domain))], {})
     return draw(elementwise(known))
 
 
@@ -185,30 +93,16 @@ def elementwise(draw, known, **static) -> Call:
 def _matrix_product(draw):
     rows, inner, columns = draw(st.tuples(*[st.integers(0, 3)] * 3))
     batch_a, batch_b = draw(broadcastable_shapes(2, max_dims=2, max_side=2))
-    return draw(alike([(*batch_a, rows, inner), (*batch_b, inner, columns)], "real"))
+    return draw(alike([(*batch_a, rows, inner), (*batch_b, inner, columns)]))
 
 
 @st.composite
 def _affine(draw):
     n, i, o = draw(st.tuples(*[st.integers(0, 3)] * 3))
-    return draw(alike([(n, i), (i, o), (o,)], "real"))
+    return draw(alike([(n, i), (i, o), (o,)]))
 
 
-@st.composite
-def _invertible(draw):
-    """Matrices whose diagonals outweigh the rest of their rows."""
-    n = draw(st.integers(0, 3))
-    shape = (*draw(array_shapes(max_dims=2, max_side=2)), n, n)
-    rng = draw(generators)
-    diagonal = rng.choice([-1, 1], shape[:-1]) * rng.uniform(1.5, 2.5, shape[:-1])
-    return [rng.uniform(-1, 1, shape) / max(n, 1) + diagonal[..., None] * np.eye(n)]
-
-
-TOGETHER: dict[str, Callable] = {
-    "matrix product": _matrix_product,
-    "affine": _affine,
-    "invertible": _invertible,
-}
+TOGETHER: dict[str, Callable] = {"matrix product": _matrix_product, "affine": _affine}
 
 
 # Calls of primitives whose static arguments depend on their inputs ----------------------------------------
@@ -316,6 +210,9 @@ def _on_matrices(shapes: Callable, **static) -> Callable:
     return strategy
 
 
+# Convolutions ---------------------------------------------------------------------------------------
+
+
 class Convolution(NamedTuple):
     """The three shapes of a convolution and its geometry, as the primitives of tinygen.ops take them."""
 
@@ -331,10 +228,21 @@ class Convolution(NamedTuple):
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
 
 
+def convolutions():
+    """Calls of a convolution on inputs x (N, H, W, C) and w (KH, KW, C, C_out), with the static arguments
+    stride (sh, sw), padding ((top, bottom), (left, right)) and dilation (dh, dw).
+
+    The windows may leave out the image's last lines, and lie in the zeros around it; where padding is
+    negative, pixels are cut off."""
+    return geometries().flatmap(
+        lambda c: alike([c.x, c.w]).map(lambda inputs: Call(inputs, c.geometry)),
+    )
+
+
 @st.composite
-def convolutions(draw, padded=True) -> Convolution:
-    """Convolutions; the windows may leave out the image's last lines, and lie in the zeros around it.
-    Without `padded` there are none around it, nor between the taps (no dilation)."""
+def geometries(draw, padded=True) -> Convolution:
+    """What `convolutions` are of. Without `padded` there is nothing around the image, nor between the taps
+    (no dilation)."""
     n, c, o = draw(st.tuples(st.integers(0, 2), st.integers(1, 2), st.integers(1, 2)))
     size, kernel, out, stride, padding, dilation = zip(draw(_side(padded)), draw(_side(padded)))
     return Convolution((n, *size, c), (*kernel, c, o), (n, *out, o), stride, padding, dilation)
@@ -344,7 +252,8 @@ def convolutions(draw, padded=True) -> Convolution:
 def _side(draw, padded: bool):
     """(image, kernel, output, stride, padding, dilation) along one axis."""
     kernel, out, stride = draw(st.tuples(*[st.integers(1, 3)] * 3))
-    before, after = draw(st.tuples(*[st.integers(0, 2)] * 2)) if padded else (0, 0)
+    margin = st.integers(-1, 2) if padded else st.just(0)
+    before, after = draw(margin), draw(margin)
     dilation = draw(st.integers(1, 2)) if padded else 1
     unused = draw(st.integers(0, stride - 1))
     size = (out - 1) * stride + dilation * (kernel - 1) + 1 + unused
@@ -358,11 +267,13 @@ def _on_convolution(arguments: Callable, padded=True) -> Callable:
 
     @st.composite
     def strategy(draw, known) -> Call:
-        shapes, static = arguments(draw(convolutions(padded)))
-        return Call(draw(alike(shapes, "real")), static)
+        shapes, static = arguments(draw(geometries(padded)))
+        return Call(draw(alike(shapes)), static)
 
     return strategy
 
+
+# Each primitive ---------------------------------------------------------------------------------------
 
 # name -> function from what is known of the primitive to a strategy of its calls
 STRUCTURES: dict[str, Callable] = {
@@ -408,70 +319,3 @@ STRUCTURES: dict[str, Callable] = {
         lambda c: ([(*c.y[:3], *c.w[:3])], {"size": c.x[1:3], "stride": c.stride}), padded=False
     ),
 }
-
-
-# Expressions ----------------------------------------------------------------------------------------
-
-# name -> (number of operands, function of a namespace of operations and the operands, that returns a tuple).
-# All are smooth, and from values of at most 2 in magnitude make values of at most 2.
-STEPS: dict[str, tuple[int, Callable]] = {
-    "sin": (1, lambda ops, a: (ops.sin(a),)),
-    "tanh": (1, lambda ops, a: (ops.tanh(a),)),
-    "sigmoid": (1, lambda ops, a: (ops.sigmoid(a),)),
-    "half_exp_minus": (1, lambda ops, a: (ops.exp(-a * a) / 2,)),
-    "half_sum": (2, lambda ops, a, b: ((a + b) / 2,)),
-    "half_difference": (2, lambda ops, a, b: ((a - b) / 2,)),
-    "half_product": (2, lambda ops, a, b: (a * b / 2,)),
-    "quotient": (2, lambda ops, a, b: (a / (1 + b * b),)),
-    "mean": (1, lambda ops, a: (a.mean(),)),
-    "softmax": (1, lambda ops, a: (ops.softmax(a, -1),)),
-    "unstack": (1, lambda ops, a: ops.unstack(a, 0)),
-    "exchange": (1, lambda ops, a: (ops.concatenate(ops.split(a, [1], 0)[::-1], 0),)),
-}
-_NEED_AN_AXIS = {"softmax", "unstack", "exchange"}
-
-
-class Expression:
-    """A computation, called on as many arrays or Tensors as it has inputs; returns a tuple.
-
-    inputs: float64 arrays to call it on.
-    steps: pairs (name in STEPS, numbers of its operands). The values are numbered: first the inputs, then
-        what one step after another gives.
-    outputs: the numbers of the values that are returned."""
-
-    def __init__(self, inputs: list, steps: list[tuple[str, tuple[int, ...]]], outputs: list[int]):
-        self.inputs, self.steps, self.outputs = inputs, steps, outputs
-
-    def __call__(self, *inputs, ops=ops) -> tuple:
-        """`ops` is where the functions named in STEPS come from."""
-        values = self.values(inputs, ops)
-        return tuple(values[k] for k in self.outputs)
-
-    def values(self, inputs, ops=ops) -> list:
-        values = list(inputs)
-        for name, numbers in self.steps:
-            values += STEPS[name][1](ops, *(values[k] for k in numbers))
-        return values
-
-    def __repr__(self) -> str:
-        shapes = [x.shape for x in self.inputs]
-        return f"Expression of {shapes}: {self.steps} -> {self.outputs}"
-
-
-@st.composite
-def expressions(draw, max_steps=8) -> Expression:
-    """Expressions over inputs that broadcast; any value may be used again, or not at all."""
-    shapes = draw(broadcastable_shapes(draw(st.integers(1, 3)), max_dims=2, min_side=1))
-    expression = Expression(draw(alike(shapes, "real")), [], [])
-    values = expression.inputs
-    for _ in range(draw(st.integers(1, max_steps))):
-        with_axes = [k for k, value in enumerate(values) if value.ndim]
-        name = draw(st.sampled_from([name for name in STEPS if with_axes or name not in _NEED_AN_AXIS]))
-        operands = with_axes if name in _NEED_AN_AXIS else range(len(values))
-        numbers = draw(st.tuples(*[st.sampled_from(operands)] * STEPS[name][0]))
-        expression.steps.append((name, numbers))
-        with device("cpu"):
-            values = expression.values(expression.inputs)
-    later = range(len(expression.inputs), len(values))
-    expression.outputs = draw(st.lists(st.sampled_from(later), min_size=1, max_size=2, unique=True))
-    return expression
