@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import signal
@@ -60,6 +61,68 @@ def test_the_vae_demo_leaves_pictures_figures_and_a_model(tmp_path, flags):
     assert elbo < bound
     assert f"{elbo:.2f}" in done.stdout and f"{bound:.2f}" in done.stdout
     assert "epoch 2/2" in done.stderr  # the progress bar
+
+
+@pytest.mark.parametrize("flags", [(), ("--order", "random", "--variants", 2, "--layers", 2)])
+def test_the_made_demo_leaves_pictures_figures_and_a_model(tmp_path, flags):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    short = ("--epochs", 2, "--hidden", 16, "--out", "results")
+    done = run("made.py", *short, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    pictures = {"completions.png", "curves.png", "masks.png", "samples.png"}
+    assert names == pictures | {"best.npz", "checkpoint.npz", "log.jsonl", "metrics.json"}
+    figures = json.loads((tmp_path / "results" / "metrics.json").read_text())["figures"]
+    (nll,) = (value for name, value in figures.items() if name.startswith("−log p(x) of 360 test images"))
+    assert nll < 64 * math.log(2) - 5  # what it starts with
+    assert figures["the same with each pixel on its own"] == pytest.approx(25.1, abs=0.1)
+    assert f"{nll:.2f}" in done.stdout and "thresholded" in done.stdout
+    done = run("made.py", *short, *flags, "--epochs", 3, "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed after epoch 2" in done.stdout, done.stderr
+
+
+FILES = {"best.npz", "checkpoint.npz", "curves.png", "log.jsonl", "metrics.json"}  # of every run
+
+
+@pytest.mark.parametrize(
+    ("flags", "pictures", "words"),
+    [
+        ((), {"samples.png"}, "bits per dimension"),
+        (("--conditional", "--components", 2), {"samples.png"}, "log p(x) on 360 test images"),
+        (("--data", "checkerboard"), {"density.png", "layers.png"}, "entropy, nats  3.47"),
+        (("--data", "two_moons", "--batch-norm", "on"), {"density.png", "layers.png"}, "test points"),
+    ],
+)
+def test_the_maf_demo_leaves_pictures_figures_and_a_model(tmp_path, flags, pictures, words):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    short = ("--epochs", 2, "--hidden", 16, "--layers", 2, "--out", "results")
+    done = run("maf.py", *short, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "results").iterdir()} == FILES | pictures
+    assert re.search(words.replace("(", r"\(").replace(")", r"\)").replace("  ", " +"), done.stdout)
+    done = run("maf.py", *short, *flags, "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed after epoch 2" in done.stdout, done.stderr
+
+
+def test_points_have_no_labels_to_condition_on(tmp_path):
+    done = run("maf.py", "--data", "rings", "--conditional", "--out", "results", cwd=tmp_path)
+    assert done.returncode == 2 and "argument --conditional: expected images" in done.stderr
+
+
+def test_the_vae_iaf_demo_compares_two_posteriors(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    small = ("--epochs", 2, "--hidden", 16, "--latents", 3, "--units", 8, "--out", "results")
+    done = run("vae_iaf.py", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == FILES | {"posteriors.png", "samples.png"}
+    figures = json.loads((tmp_path / "results" / "metrics.json").read_text())["figures"]
+    for model in ("plain", "IAF"):
+        elbo, bound = (value for name, value in figures.items() if name.startswith(model))
+        assert elbo < bound and f"{elbo:.2f}" in done.stdout
 
 
 def test_the_same_seed_gives_the_same_figures(tmp_path):

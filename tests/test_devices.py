@@ -506,14 +506,24 @@ def test_running_means_wait_for_nothing(device):
     assert figures.read() == {"loss": pytest.approx(3.0)}
 
 
-@pytest.mark.parametrize("flags", [[], ["--likelihood", "gaussian"]])
-def test_a_demo_runs_on_every_device(flags, device, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("demo", "flags"),
+    [
+        ("vae.py", []),
+        ("vae.py", ["--likelihood", "gaussian"]),
+        ("made.py", ["--order", "random", "--variants", "2"]),
+        ("maf.py", ["--layers", "2", "--conditional", "--components", "2"]),
+        ("maf.py", ["--data", "two_moons", "--layers", "2"]),
+        ("vae_iaf.py", ["--latents", "2", "--units", "4"]),
+    ],
+)
+def test_a_demo_runs_on_every_device(demo, flags, device, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("tqdm")
     monkeypatch.syspath_prepend(str(DEMOS))
     short = ["--device", device, "--epochs", "1", "--hidden", "8", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["vae.py", *short, *flags])
-    runpy.run_path(str(DEMOS / "vae.py"), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", [demo, *short, *flags])
+    runpy.run_path(str(DEMOS / demo), run_name="__main__")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["flags"]["device"] == device
     assert all(map(math.isfinite, metrics["figures"].values()))

@@ -20,6 +20,7 @@ def test_pictures_are_written_as_png(tmp_path, channels):
     rng = np.random.default_rng(0)
     plots.save_images(tmp_path / "a.png", rng.random((10, 8, 8, channels)), columns=5, title="Digits")
     plots.save_curves(tmp_path / "b.png", {"train": [3, 2, 1], "test": [4, 3, 2]}, "epoch", "nats")
-    for name in ("a.png", "b.png"):
+    plots.save_matrices(tmp_path / "c.png", {"A": rng.random((3, 9)), "B": rng.random((9, 3)) < 0.5})
+    for name in ("a.png", "b.png", "c.png"):
         content = (tmp_path / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 2000

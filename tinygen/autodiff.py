@@ -36,7 +36,8 @@ from .backend import xp
 
 # Calls from these files are told as calls of whoever called them: a user wants to see the line in the model.
 _HERE = Path(__file__).parent
-_OWN_FILES = {__file__, *(str(path) for folder in ("ops", "nn") for path in (_HERE / folder).glob("*.py"))}
+_OWN_FOLDERS = [_HERE / folder for folder in ("ops", "nn", "gradients")]
+_OWN_FILES = {__file__, *(str(path) for folder in _OWN_FOLDERS for path in folder.rglob("*.py"))}
 
 # One clock for everything: a node and a change of an array in place each take a tick. A node whose
 # tick is older than the change of an array that its rules need must not be used any more.
@@ -483,6 +484,7 @@ class Primitive:
 
     def __init__(self, forward: Callable, broadcasts: bool, domain):
         self.forward, self.broadcasts, self.domain = forward, broadcasts, domain
+        self.function: Callable  # what records its calls
         self.name = forward.__name__.strip("_")
         parameters = inspect.signature(forward).parameters.values()
         kinds = {parameter.kind for parameter in parameters}
@@ -714,14 +716,16 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
         node.instruction = frame.f_lasti
         node.module = _module
         node.tick = next(_clock)
-        if _observer is not None:
-            self.report(args, static, out, node)
         if several:
             node.shape = tuple(x.shape for x in out)
             node.dtype = tuple(x.dtype for x in out)
+        else:
+            node.shape = out.shape
+            node.dtype = out.dtype
+        if _observer is not None:
+            self.report(args, static, out, node)
+        if several:
             return tuple(_tensor(x, Output(node, k)) for k, x in enumerate(out))
-        node.shape = out.shape
-        node.dtype = out.dtype
         tensor = new(Tensor)
         tensor._data = out
         tensor._source = node
@@ -732,6 +736,7 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
     update_wrapper(record, forward)
     record.__name__ = record.__qualname__ = self.name
     record.primitive, record.vjp, record.vjp_each = self, self.vjp, self.vjp_each
+    self.function = record
     if forward.__module__.startswith("tinygen."):
         registry[self.name] = record
     return record

@@ -1,4 +1,4 @@
-"""Pictures: grids of images, curves of training. Needs matplotlib (the extra `demos`).
+"""Pictures: grids of images, curves of training, matrices. Needs matplotlib (the extra `demos`).
 
 Images are host arrays (N, H, W, C) with intensities in [0, 1]; C is 1 (grey, drawn dark on light) or 3.
 """
@@ -45,6 +45,17 @@ def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: st
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130, bbox_inches="tight")
+
+
+def save_matrices(path: str | Path, matrices: dict[str, np.ndarray]) -> None:
+    """Write matrices of numbers from 0 (light) to 1 (dark) side by side, each under its name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((3.2 * len(matrices), 3.5), layout="constrained")
+    for axes, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items()):
+        axes.imshow(matrix, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+    figure.savefig(path, dpi=130)
 
 
 def _figure(width: float, height: float):

@@ -6,6 +6,7 @@ that each library prefers; `torch-channels-last` is PyTorch with images in tinyg
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -135,6 +136,162 @@ def _vae_torch(images):
         optimizer.step()
 
     return step
+
+
+# Masked autoregressive networks -------------------------------------------------------------------
+
+MADE_HIDDEN = {"784-500": [500], "784-500-500": [500, 500]}  # the row's name: hidden layers
+
+
+def made(library: str, row: str):
+    """One training step of MADE on 784 bits, batch 100, Adam. In PyTorch each step multiplies the weights
+    by their masks, as is usual."""
+    bits = (np.random.default_rng(0).random((100, 784)) < 0.2).astype("float32")
+    if library == "tinygen":
+        from tinygen import optim
+        from tinygen.models.autoregressive.made import MADE
+
+        model = MADE(784, MADE_HIDDEN[row])
+        optimizer = optim.Adam(model.parameters(), lr=1e-3)
+        loss_of = lambda: model.loss(bits)  # noqa: E731
+    else:
+        import torch
+        from torch.nn import functional
+
+        logits, parameters = _made_torch(row)
+        optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        x = torch.tensor(bits)
+
+        def loss_of():
+            return functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum") / len(x)
+
+    def step():
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def sampling(library: str, row: str):
+    """64 samples of MADE with 784 bits, which PyTorch draws by 784 passes of the network."""
+    if library == "tinygen":
+        from tinygen.models.autoregressive.made import MADE
+
+        model = MADE(784, MADE_HIDDEN[row])
+        return lambda: model.sample(64)
+    import torch
+
+    logits, _ = _made_torch(row)
+
+    @torch.no_grad()
+    def step():
+        x, u = torch.zeros(64, 784), torch.rand(64, 784)
+        for d in range(784):
+            x[:, d] = u[:, d] < torch.sigmoid(logits(x)[:, d])
+
+    return step
+
+
+def _made_torch(row: str):
+    """The network as a function in PyTorch, and its parameters; degrees and first weights as in tinygen."""
+    import torch
+
+    from tinygen.models.autoregressive.masked_network import MaskedNetwork
+
+    layers = MaskedNetwork(784, MADE_HIDDEN[row]).layers
+    linears, masks = [], [torch.tensor(layer.mask.numpy().T.copy()) for layer in layers]
+    for layer in layers:
+        linears.append(torch.nn.Linear(layer.inputs, layer.outputs))
+        linears[-1].weight.data = torch.tensor(layer.weight.numpy().T.copy())
+
+    def logits(h):
+        for k, (linear, mask) in enumerate(zip(linears, masks)):
+            # While nothing is trained the product need not be made again for each pass.
+            weight = linear.weight * mask if torch.is_grad_enabled() else masked[k]
+            h = torch.nn.functional.linear(h if k == 0 else torch.relu(h), weight, linear.bias)
+        return h
+
+    with torch.no_grad():
+        masked = [linear.weight * mask for linear, mask in zip(linears, masks)]
+    return logits, [p for linear in linears for p in linear.parameters()]
+
+
+# Masked autoregressive flows ----------------------------------------------------------------------
+
+MAF_INPUTS = {"64": 64, "784": 784}  # the row's name: D
+MAF_LAYERS, MAF_HIDDEN = 5, [100, 100]
+
+
+def maf(library: str, row: str):
+    """One training step of MAF: 5 layers of networks of 100 and 100 units, batch normalization between, batch
+    100, Adam. In PyTorch each step multiplies the weights by their masks, as is usual."""
+    data = _draw(100, MAF_INPUTS[row])
+    if library == "tinygen":
+        from tinygen import optim
+        from tinygen.models.flows import MAF
+
+        flow = MAF(MAF_INPUTS[row], MAF_HIDDEN, MAF_LAYERS)
+        optimizer = optim.Adam(flow.parameters(), lr=1e-3)
+        loss_of = lambda: flow.loss(data)  # noqa: E731
+    else:
+        import torch
+
+        log_prob, parameters = _maf_torch(MAF_INPUTS[row])
+        optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        x = torch.tensor(data)
+        loss_of = lambda: -log_prob(x).mean()  # noqa: E731
+
+    def step():
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _maf_torch(inputs: int):
+    """log p(x) as a function in PyTorch, with all μ before all α, and the parameters."""
+    import torch
+
+    linears, masks, scales = [], [], []
+    for k in range(MAF_LAYERS):
+        places = np.arange(1, inputs + 1)[:: -1 if k % 2 else 1]
+        degrees = [places, *(1 + np.arange(units) * (inputs - 1) // units for units in MAF_HIDDEN)]
+        degrees.append(np.concatenate([places, places]) - 1)
+        for before, after in zip(degrees, degrees[1:]):
+            linears.append(torch.nn.Linear(len(before), len(after)))
+            masks.append(torch.tensor((before <= after[:, None]).astype("float32")))
+        with torch.no_grad():
+            linears[-1].weight *= 0.01
+        scales.append([torch.zeros(inputs, requires_grad=True) for _ in range(2)])
+        running = [(torch.zeros(inputs), torch.ones(inputs)) for _ in range(MAF_LAYERS)]
+
+    def log_prob(x):
+        log_det, layers = 0.0, iter(zip(linears, masks))
+        for k in range(MAF_LAYERS):
+            h = x
+            for linear, mask in itertools.islice(layers, 3):
+                h = torch.nn.functional.linear(
+                    torch.relu(h) if h is not x else h, linear.weight * mask, linear.bias
+                )
+            mu, alpha = h.chunk(2, dim=1)
+            alpha = 3 * torch.tanh(alpha / 3)
+            x, log_det = (x - mu) * torch.exp(-alpha), log_det - alpha.sum(dim=1)
+            if k + 1 < MAF_LAYERS:
+                (gamma, beta), (mean, variance) = scales[k], running[k]
+                m, v = x.mean(dim=0), x.var(dim=0, unbiased=False)
+                with torch.no_grad():
+                    mean.lerp_(m, 0.1)
+                    variance.lerp_(v, 0.1)
+                x = (x - m) * torch.rsqrt(v + 1e-5) * torch.exp(gamma) + beta
+                log_det = log_det + (gamma - 0.5 * torch.log(v + 1e-5)).sum()
+        return log_det - 0.5 * (x * x + math.log(2 * math.pi)).sum(dim=1)
+
+    parameters = [p for linear in linears for p in linear.parameters()]
+    return log_prob, [*parameters, *(p for pair in scales[:-1] for p in pair)]
 
 
 # Convolutions -------------------------------------------------------------------------------------

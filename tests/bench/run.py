@@ -29,6 +29,9 @@ import cases  # noqa: E402  (the folder is no package: it is put on the path fir
 SUITES = {
     "overhead": (cases.overhead, [""], ["torch", "autograd"], "cpu", "ms"),
     "vae": (cases.vae, [""], ["torch"], "wall", "ms"),
+    "made": (cases.made, list(cases.MADE_HIDDEN), ["torch"], "wall", "ms"),
+    "maf": (cases.maf, list(cases.MAF_INPUTS), ["torch"], "wall", "ms"),
+    "sampling": (cases.sampling, list(cases.MADE_HIDDEN), ["torch"], "wall", "ms"),
     "convolution": (
         cases.convolution,
         [*cases.CONVOLUTIONS, *cases.TRANSPOSED],
@@ -160,7 +163,7 @@ def table_row(suite: str, row: str, figures: dict[str, list[float]]) -> str:
             cells.append("")
             continue
         ratio = statistics.median(a / b for a, b in zip(own, figures[library]))
-        cells.append(f"{statistics.median(figures[library]) * scale:.3g} {unit} ({ratio:.2f})")
+        cells.append(f"{statistics.median(figures[library]) * scale:.3g} {unit} ({ratio:.3g})")
     return f"| {' | '.join(cells)} |"
 
 

@@ -23,7 +23,7 @@ from .. import ops
 from ..autodiff import Tensor, grad, registry
 from ..backend import Generator, to_host, xp
 from .check import GradientError, check_gradients
-from .derivatives import _Derivative
+from .derivatives import Derivative
 from .differences import DIRECTIONS, SMALL, TOLERANCE, Comparison, Variable, distance
 
 ORDERS = (1, 2)
@@ -165,7 +165,7 @@ def errors(f: Callable, *inputs) -> list[float]:
     largest = []
     for order in ORDERS:
         try:
-            derivative = _Derivative(function, variables, [], order)
+            derivative = Derivative(function, variables, [], order)
         except GradientError:
             return largest + [math.inf] * (len(ORDERS) - len(largest))
         largest.append(max((_error(derivative, k) for k in range(len(variables))), default=0.0))
@@ -173,7 +173,7 @@ def errors(f: Callable, *inputs) -> list[float]:
     return largest
 
 
-def _error(derivative: _Derivative, k: int) -> float:
+def _error(derivative: Derivative, k: int) -> float:
     """The largest error of the gradient with respect to variable number k."""
     gradient, variable = derivative.gradients[k], derivative.variables[k]
     comparison = Comparison(derivative.loss, variable, gradient, derivative.noise)

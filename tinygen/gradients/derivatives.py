@@ -140,7 +140,7 @@ def check_derivatives(
     variables, others = list(variables), list(others)
     for order in range(1, highest + 1):
         try:
-            derivative = _Derivative(function, variables, others, order)
+            derivative = Derivative(function, variables, others, order)
             derivative.check(kinks)
             if order < highest:
                 derivative.check_readings()
@@ -151,7 +151,7 @@ def check_derivatives(
         variables, others = variables + others + derivative.cotangents, []
 
 
-class _Derivative:
+class Derivative:
     """The gradient of a function contracted with random cotangents: a function of its variables, too."""
 
     def __init__(self, function: Function, variables, others, order: int):

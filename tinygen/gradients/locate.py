@@ -16,8 +16,7 @@ import random
 from collections.abc import Callable
 from copy import copy
 
-from .. import autodiff
-from ..autodiff import Call, Observer, Primitive, Tensor, observed
+from ..autodiff import Call, Observer, Tensor, observed
 from ..backend import numpy, xp
 from .derivatives import CHANGED, Fault, Function, GradientError, check_derivatives
 from .differences import KINK, STEEP, Variable, size_of
@@ -85,7 +84,7 @@ class _Alone:
         self.tracked = [x for x, source in enumerate(call.node.sources) if source is not None]
 
     def start(self) -> None:
-        self.function = _function_of(self.primitive)
+        self.function = self.primitive.function
         self.variables = {
             x: Variable(self.name(x), Tensor(self.inputs[x].astype("float64"), requires_grad=True))
             for x in self.tracked
@@ -114,20 +113,6 @@ class _Alone:
     def call(self, inputs: dict) -> tuple:
         out = self.function(*(inputs.get(x, value) for x, value in enumerate(self.inputs)), **self.static)
         return out if isinstance(out, tuple) else (out,)
-
-
-def _function_of(known: Primitive) -> Callable:
-    """A function that calls a primitive of which only what is known of it is at hand."""
-
-    def forward(*args, **static):
-        return known.forward(*args, **static)
-
-    forward.__signature__ = inspect.signature(known.forward)
-    forward.__name__, forward.__module__ = known.name, ""
-    function = autodiff.primitive(forward, broadcasts=known.broadcasts)
-    twin = function.primitive
-    twin.rules, twin.shapes, twin.extended = known.rules, known.shapes, known.extended
-    return function
 
 
 # Calls, one by one --------------------------------------------------------------------------------------

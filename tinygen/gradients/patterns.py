@@ -15,7 +15,7 @@ from statistics import median
 
 from ..autodiff import Observer, Tensor, _broadcasts_to, observed
 from ..backend import xp
-from .derivatives import GradientError, _Derivative
+from .derivatives import Derivative, GradientError
 from .differences import SMALL
 
 ZERO = "zero where there should be something"
@@ -62,7 +62,7 @@ class _Seen:
     def __init__(self, call, x: int, seed: int, worst):
         self.variable = call.variables[x]
         others = [variable for y, variable in call.variables.items() if y != x]
-        self.derivative = _Derivative(call, [self.variable], others, seed)
+        self.derivative = Derivative(call, [self.variable], others, seed)
         self.x_bar = self.derivative.gradients[0]
         self.elements = _sample(self.x_bar, worst)
         self.got = self.at_elements(self.x_bar)
@@ -161,7 +161,7 @@ def _of_shape(call, x: int) -> str | None:
     pulled = _Pulled()
     with observed(pulled):
         try:
-            _Derivative(call, [call.variables[x]], [v for y, v in call.variables.items() if y != x], 1)
+            Derivative(call, [call.variables[x]], [v for y, v in call.variables.items() if y != x], 1)
         except GradientError:
             pass
     shape = call.variables[x].value.shape

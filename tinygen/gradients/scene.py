@@ -155,26 +155,26 @@ class _Modules:
     """Which module lies in which: below `wrt`, and below each one that computed something."""
 
     def __init__(self, graph: Graph, wrt: Module | None):
-        self._wrt = wrt
+        modules = [node.module for node in graph.nodes if node.module is not None]
+        self._whole = wrt if all(module is not wrt for module in modules) else None  # it needs no frame
         self._holders: dict[int, tuple[Module, str]] = {}  # id -> what holds it, and its name there
         self._names: dict[int, dict[int, str]] = {}
         seen: set[int] = set()
-        for module in (wrt, *(node.module for node in graph.nodes)):
-            if module is not None:
-                self._look_into(module, seen)
+        for module in modules if wrt is None else [wrt, *modules]:
+            self._look_into(module, seen)
 
     def _look_into(self, holder: Module, seen: set[int]) -> None:
         if id(holder) not in seen:
             seen.add(id(holder))
             for name, module in _find(Module, holder, set()):
-                if all(module is not outer for outer in (self._wrt, *self.around(holder))):
+                if all(module is not outer for outer in (self._whole, *self.around(holder))):
                     self._holders.setdefault(id(module), (holder, name))
                 self._look_into(module, seen)
 
     def around(self, module: Module | None) -> list[Module]:
-        """A module and those around it, without wrt, the outermost first."""
+        """A module and those around it, the outermost first; without wrt, unless that computed itself."""
         chain: list[Module] = []
-        while module is not None and module is not self._wrt:
+        while module is not None and module is not self._whole:
             chain.append(module)
             module, _ = self._holders.get(id(module), (None, ""))
         return chain[::-1]

@@ -6,7 +6,7 @@ from ... import backend, ops
 from ...backend import xp
 
 
-def one_hot(condition, labels: int, n: int):
+def one_hot(condition, labels: int, n: int, dtype="float32"):
     """Vectors (n, labels) with a 1 at each label, for labels (n,); None for a model without labels.
 
     Raises ValueError for a condition that is missing, needless, of another shape or dtype, or, looked at on
@@ -23,4 +23,4 @@ def one_hot(condition, labels: int, n: int):
         raise ValueError(
             f"condition: expected labels from 0 to {labels - 1}, got {label.min()} to {label.max()}"
         )
-    return (label[:, None] == xp.arange(labels)).astype("float32")
+    return (label[:, None] == xp.arange(labels)).astype(dtype)

@@ -5,7 +5,7 @@
 
 By the product rule, in any order of the elements of x,
 
-    log p(x) = Σ_d log p(x_d | x_<d),                                                         (GGML eq. 6)
+    log p(x) = Σ_d log p(x_d | x_<d)                                                      (GGML section 3)
 
 and one pass of a masked network gives the parameters of all conditionals. All figures are in nats.
 """
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ... import nn, ops
-from ...autodiff import no_grad
 from ...backend import Generator, default_generator, to_host, xp
 from ...distributions import Bernoulli, Categorical, Gumbel, Logistic, Mixture, Normal
 from ...distributions.base import REALS, Support, labels, require_inside
@@ -34,15 +33,15 @@ class Family(NamedTuple):
     size: the parameters of an element. distribution: the distribution that they stand for, from parameters
     (..., size). support: where x lies.
     noise: what makes draws random, a tuple of arrays (D, ..., n), from (generator, D, n).
-    draw: values (n,) from parameters (size, n) and an element's noise.
-    encode: what the network sees of x, and what `draw` gives. decode: x from that."""
+    draw: values (n,), as the network sees them, from parameters (size, n) and an element's noise.
+    encode: what the network sees of x, in a dtype. decode: x from that."""
 
     size: int
     distribution: Callable
     support: Support
     noise: Callable[[Generator, int, int], tuple]
     draw: Callable
-    encode: Callable = lambda x: x
+    encode: Callable = lambda x, dtype: x
     decode: Callable = lambda x: x
 
 
@@ -53,7 +52,7 @@ def bernoulli() -> Family:
         distribution=lambda p: Bernoulli(p[..., 0]),
         support=Bernoulli.support,
         noise=lambda rng, D, n: (Logistic(0.0, 0.0).sample(rng, (D, n)),),
-        draw=lambda p, noise: p[0] + noise > 0,  # P(l + ε > 0) = σ(l) for ε from Logistic(0, 1)
+        draw=lambda p, noise: p[0] > noise,  # P(ε < l) = σ(l) for ε from Logistic(0, 1)
     )
 
 
@@ -70,6 +69,7 @@ def gaussian() -> Family:
 
 def mixture_of_gaussians(components: int) -> Family:
     """Real x_d, from a mixture of so many normals: logits of the weights, then each μ and log σ²."""
+    _expect("mixture_of_gaussians", components=components, least=1)
     K = components
 
     def draw(p, gumbel, noise):
@@ -89,21 +89,26 @@ def mixture_of_gaussians(components: int) -> Family:
 def categorical(levels: int) -> Family:
     """Levels x_d from 0 to levels − 1, integers, each with a probability of its own. The network sees them
     spread over [−1, 1]."""
-    if not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"categorical: levels: expected an int of at least 2, got {levels!r}")
+    _expect("categorical", levels=levels, least=2)
 
-    def encode(x):
-        return (2 / (levels - 1)) * ops.raw(x).astype("float32") - 1
+    def encode(x, dtype):
+        return (2 / (levels - 1)) * ops.raw(x).astype(dtype) - 1
 
     return Family(
         size=levels,
         distribution=Categorical,
         support=labels(levels),
         noise=lambda rng, D, n: (Gumbel(0.0, 0.0).sample(rng, (D, levels, n)),),
-        draw=lambda p, gumbel: encode(xp.argmax(p + gumbel, axis=0)),
+        draw=lambda p, gumbel: encode(xp.argmax(p + gumbel, axis=0), p.dtype),
         encode=encode,
         decode=lambda x: xp.rint((x + 1) * ((levels - 1) / 2)).astype("int64"),
     )
+
+
+def _expect(family: str, least: int, **counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < least:
+            raise ValueError(f"{family}: {name}: expected an int of at least {least}, got {count!r}")
 
 
 # The model ----------------------------------------------------------------------------------------
@@ -113,74 +118,99 @@ class MADE(nn.Module):
     """p(x) over vectors x (N, inputs).
 
     inputs: D. hidden: the units of each hidden layer. family: of the conditionals.
-    labels: the number of classes, if the model is p(x | label).
+    labels: the number of classes, if the model is p(x | label); conditions are labels (N,) then.
     order, degrees, variants, direct: as for `MaskedNetwork`.
 
     With several variants p(x) is their mixture with equal weights, and training goes through them in turn
-    (order- and connectivity-agnostic training, GGML section 4)."""
+    (order- and connectivity-agnostic training, GGML sections 4.3 and 4.4).
+
+    x has the parameters' dtype, or an integer one where it holds levels. Raises ValueError for an x of
+    another shape or dtype or, looked at on the CPU only, outside the support, and for a condition that is
+    missing, needless or wrong."""
 
     def __init__(self, inputs: int, hidden, family: Family | None = None, labels: int = 0, **options: Any):
+        self._expect_counts(least=0, labels=labels)
         self.family = family or bernoulli()
         self.network = MaskedNetwork(inputs, hidden, self.family.size, context=labels, **options)
         self.inputs, self.labels, self.variants = inputs, labels, self.network.variants
 
-    def conditionals(self, x, condition=None):
-        """The distributions p(x_d | x_<d), one of shape (N, inputs), of the variant in use.
-
-        Raises TypeError or ValueError for an x of another shape or dtype or outside the support, and for a
-        missing, needless or wrong condition."""
+    def conditionals(self, x, condition=None, variant: int = 0):
+        """The distributions p(x_d | x_<d) in the order of a variant, as one of shape (N, inputs)."""
+        self._check(x)
         require_inside("MADE: x", ops.raw(x), self.family.support)
-        context = one_hot(condition, self.labels, len(x))
-        return self.family.distribution(self.network(self.family.encode(x), context))
+        seen = self.family.encode(x, self.network.dtype)
+        return self.family.distribution(self.network(seen, self._context(condition, len(x)), variant))
 
     def log_prob(self, x, condition=None):
-        """log p(x), (N,): exact, with all variants. condition: labels (N,), where there are some."""
+        """log p(x), (N,): exact, with all variants."""
         of_variants = [self._log_prob(x, condition, variant) for variant in range(self.variants)]
         if self.variants == 1:
             return of_variants[0]
         return ops.logsumexp(ops.stack(of_variants), axis=0) - math.log(self.variants)
 
     def _log_prob(self, x, condition, variant: int):
-        self.network.use(variant)
-        return self.conditionals(x, condition).log_prob(x).sum(axis=1)
+        """Σ_d log p(x_d | x_<d), (N,), in the order of a variant."""
+        return self.conditionals(x, condition, variant).log_prob(x).sum(axis=1)
 
     def loss(self, x, condition=None, step: int = 0):
         """−log p(x) by the variant whose turn it is at a step, the mean over examples."""
         return -self._log_prob(x, condition, step % self.variants).mean()
 
     def sample(self, n: int, condition=None, rng: Generator | None = None):
-        """n draws of x, an array (n, inputs). condition: labels (n,)."""
-        rng = rng or default_generator()
-        chosen = to_host(rng.integers(0, self.variants, (n,)))
-        x = self.family.decode(xp.zeros((n, self.inputs), "float32"))
-        for variant in range(self.variants):
-            index = xp.asarray((chosen == variant).nonzero()[0])
-            labels = None if condition is None else condition[index]
-            x[index] = self._filled(len(index), labels, variant, rng)
-        return x
-
-    def complete(self, x, given, condition=None, variant: int = 0, rng: Generator | None = None):
-        """x (N, inputs) with new draws where `given` (inputs,) is False, each conditioned on what comes before
-        it in the variant's order: a draw from p(rest | given) if what is given comes first in it."""
-        known, values = to_host(given).tolist(), ops.raw(self.family.encode(x)).T
-        return self._filled(len(x), condition, variant, rng or default_generator(), known, values)
-
-    @no_grad()
-    def _filled(self, n, condition, variant, rng, known=None, values=None, how=fill):
-        """n vectors, drawn but for the elements d with known[d], which are values[d]."""
-        self.network.use(variant)
-        noise, family = self.family.noise(rng, self.inputs, n), self.family
-
-        def draw(d, parameters):
-            if known is not None and known[d]:
-                return values[d]
-            return family.draw(parameters, *(part[d] for part in noise))
-
-        return family.decode(how(self.network, draw, n, one_hot(condition, self.labels, n)))
+        """n draws of x, an array (n, inputs)."""
+        return self._sample(n, condition, rng, fill)
 
     def sample_naively(self, n: int, condition=None, rng: Generator | None = None):
-        """What `sample` returns for the same generator where there is one variant, with a whole pass for each
-        element: the readable reference."""
-        rng = rng or default_generator()
-        rng.integers(0, 1, (n,))
-        return self._filled(n, condition, 0, rng, how=fill_naively)
+        """The same draws for the same generator, with a pass for each element: the readable reference."""
+        return self._sample(n, condition, rng, fill_naively)
+
+    def _sample(self, n: int, condition, rng: Generator | None, how: Callable):
+        """For each draw a variant, then the elements in its order."""
+        self._expect_counts(least=0, n=n)
+        context, rng = self._context(condition, n), rng or default_generator()
+        chosen = to_host(rng.integers(0, self.variants, (n,)))
+        parts, places = [], []
+        for variant in range(self.variants):
+            rows = xp.asarray((chosen == variant).nonzero()[0])
+            of_rows = context if context is None else context[rows]
+            parts.append(self._found(len(rows), of_rows, variant, rng, how))
+            places.append(rows)
+        return xp.concatenate(parts)[xp.argsort(xp.concatenate(places))]
+
+    def complete(self, x, given, condition=None, variant: int = 0, rng: Generator | None = None):
+        """x (N, inputs) with new draws where `given` (inputs,), of bools, is False, each conditioned on what
+        comes before it in the variant's order. These are draws from p(rest | given) if what is given comes
+        first in that. What x holds where nothing is given does not matter."""
+        self._check(x)
+        if getattr(given, "dtype", "") != "bool" or given.shape != (self.inputs,):
+            raise self._refusal(given, f"bool[{self.inputs}]", "given")
+        given = to_host(ops.raw(given)).nonzero()[0]
+        require_inside("MADE: x", ops.raw(x)[:, xp.asarray(given)], self.family.support)
+        values = ops.raw(self.family.encode(x, self.network.dtype)).T
+        known = {d: values[d] for d in given.tolist()}
+        context = self._context(condition, len(x))
+        return self._found(len(x), context, variant, rng or default_generator(), fill, known)
+
+    def _found(self, n: int, context, variant: int, rng: Generator, how: Callable, known: dict | None = None):
+        """n vectors, drawn but for the elements that are known, as the network sees them."""
+        family, known = self.family, known or {}
+        noise = list(zip(*family.noise(rng, self.inputs, n)))
+
+        def draw(d, parameters):
+            if d in known:
+                return known[d]
+            return family.draw(parameters, *noise[d])
+
+        return family.decode(how(self.network, draw, n, context, variant))
+
+    def _check(self, x) -> None:
+        """Refuse an x of another shape or dtype."""
+        if self.family.support.integers:
+            fits = hasattr(x, "dtype") and x.dtype.kind in "iu" and x.shape[1:] == (self.inputs,)
+            if not fits:
+                raise self._refusal(x, f"integers[N, {self.inputs}]")
+        else:
+            self._expect(x, self.network.dtype, "N", self.inputs)
+
+    def _context(self, condition, n: int):
+        return one_hot(condition, self.labels, n, self.network.dtype)

@@ -5,11 +5,10 @@
 
 The elements have an order. A hidden unit of degree m sees the first m elements in it, and the parameters of
 the element that k others precede see units of degree k or less: so no path leads from an element to its own
-parameters, or to those of an earlier one. Counting an element's own degree as its place, 1 to D, one rule
-makes every mask (GGML eq. 13 to 15):
+parameters, or to those of an earlier one. If an element's own degree is its place, 1 to D, and a parameter's
+is k, one rule makes every mask (GGML sections 4.1 and 4.2):
 
     M[i, j] = 1 if the degree of i ≤ the degree of j.
-
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ class MaskedNetwork(nn.Module):
     inputs: D. hidden: the units of each hidden layer. size: the parameters of each element.
     order: "natural", "reversed", "random", or the elements 0 .. D−1 as they come one after another.
     degrees: of hidden units, "even" from 1 to D−1, or "random" there (GGML section 4.2).
-    variants: how many orders and sets of degrees there are, if these are random; `use` chooses one.
-    direct: connect the elements with the parameters directly too (GGML section 3, its A).
+    variants: how many orders and sets of degrees there are, of which at least one is random; all share the
+        weights (GGML sections 4.3 and 4.4).
+    direct: connect the elements with the parameters directly too.
     context: the size of a vector for each example on which all parameters depend, if there is one.
 
     Raises ValueError for an order that is no permutation, and for another word or count."""
@@ -49,47 +49,42 @@ class MaskedNetwork(nn.Module):
     ):
         self._expect_counts(inputs=inputs, size=size, variants=variants)
         self._expect_counts(least=0, context=context)
-        if not hidden:
-            raise ValueError("MaskedNetwork: hidden: expected at least one layer, got none")
+        if not isinstance(hidden, (list, tuple)) or not hidden:
+            raise ValueError(f"MaskedNetwork: hidden: expected the units of each layer, got {hidden!r}")
         for units in hidden:
             self._expect_counts(hidden=units)
         if degrees not in ("even", "random"):
             raise ValueError(f"MaskedNetwork: degrees: expected 'even' or 'random', got {degrees!r}")
-        self.inputs, self.size, self.variants, self.context = inputs, size, variants, context
         orders = numpy.stack([_order(order, inputs) for _ in range(variants)])
         sets = [numpy.stack([_degrees(degrees, units, inputs) for _ in range(variants)]) for units in hidden]
-        chain = self._chain(orders[0], [degrees[0] for degrees in sets])
+        if variants > 1 and "random" not in (degrees, *([order] if isinstance(order, str) else [])):
+            raise ValueError(f"MaskedNetwork: variants: expected 1 where nothing is random, got {variants}")
+
+        self.inputs, self.hidden, self.size = inputs, list(hidden), size
+        self.variants, self.context = variants, context
         self.orders, self.degrees = Tensor(orders), [Tensor(degrees) for degrees in sets]
-        self.layers = [nn.MaskedLinear(_mask(*pair)) for pair in zip(chain, chain[1:])]
-        self.direct = nn.MaskedLinear(_mask(chain[0], chain[-1]), bias=False) if direct else None
+        chain = self._chain(0)
+        self.layers = [nn.MaskedLinear(to_host(_mask(*pair))) for pair in zip(chain, chain[1:])]
+        to_parameters = to_host(_mask(chain[0], chain[-1]))
+        self.direct = nn.MaskedLinear(to_parameters, bias=False) if direct else None
         if context:  # the first hidden layer and the parameters see it, other layers through the first
             of_hidden, of_parameters = (nn.Linear(context, len(chain[k]), bias=False) for k in (1, -1))
             self.of_context = {"hidden": of_hidden, "parameters": of_parameters}
-        self.variant = Tensor(numpy.array(0))  # the one in use, state like its masks
 
-    def _chain(self, order, degrees: list) -> list:
-        """What the rule compares, from layer to layer: the degrees of elements and of hidden units, and for
-        each parameter how many elements come before its own."""
-        places = order.argsort()
-        return [places + 1, *degrees, places.repeat(self.size)]
+    def _chain(self, variant: int) -> list:
+        """What the rule compares, from layer to layer: the degrees of elements, hidden units, parameters."""
+        places = self.orders.data[variant].argsort()
+        return [places + 1, *(degrees.data[variant] for degrees in self.degrees), places.repeat(self.size)]
 
-    def use(self, variant: int) -> None:
-        """Compute with this variant of order and degrees from now on. Raises IndexError for another."""
-        if not 0 <= variant < self.variants:
-            raise IndexError(f"MaskedNetwork.use: variant: expected 0 to {self.variants - 1}, got {variant}")
-        chain = self._chain(self.orders.data[variant], [degrees.data[variant] for degrees in self.degrees])
-        for layer, before, after in zip(self.layers, chain, chain[1:]):
-            layer.mask.data = _mask(before, after)
-        if self.direct is not None:
-            self.direct.mask.data = _mask(chain[0], chain[-1])
-        self.variant.data = variant
-
-    def forward(self, x, context=None):
+    def forward(self, x, context=None, variant: int = 0):
         """The parameters (N, inputs, size) for x (N, inputs) and context (N, context), where there is one.
 
-        Raises ValueError for an x or context of another shape or dtype."""
-        self._expect(x, self.layers[0].weight.dtype, "N", self.inputs)
+        Raises ValueError for an x or context of another shape or dtype, and for another variant."""
+        self._expect(x, self.dtype, "N", self.inputs)
         self.check_context(context, x.shape[0])
+        self.check_variant(variant)
+        if self.variants > 1:
+            self._set_masks(variant)
         *hidden, last = self.layers
         h = x
         for layer in hidden:
@@ -104,32 +99,50 @@ class MaskedNetwork(nn.Module):
             h = h + self.direct(x)
         return ops.reshape(h, (x.shape[0], self.inputs, self.size))
 
-    @property
-    def order(self) -> list[int]:
-        """The elements as they come one after another."""
-        return to_host(self.orders.data[self.variant.item()]).tolist()
+    def _set_masks(self, variant: int) -> None:
+        """Give each layer the mask of a variant: a new Tensor, as graphs may still need the one before."""
+        chain = self._chain(variant)
+        for layer, before, after in zip(self.layers, chain, chain[1:]):
+            layer.mask = Tensor(_mask(before, after).astype(self.dtype))
+        if self.direct is not None:
+            self.direct.mask = Tensor(_mask(chain[0], chain[-1]).astype(self.dtype))
 
-    def degrees_of(self, layer: int) -> numpy.ndarray:
-        """The degrees of a hidden layer's units."""
-        return to_host(self.degrees[layer].data[self.variant.item()])
+    @property
+    def dtype(self):
+        """Of parameters, x and context."""
+        return self.layers[0].weight.dtype
+
+    def order(self, variant: int = 0) -> list[int]:
+        """The elements as they come one after another."""
+        return to_host(self.orders.data[variant]).tolist()
 
     def check_context(self, context, n: int) -> None:
         """Refuse a context that is missing, needless, or not (n, context) in the parameters' dtype."""
-        dtype, sizes = self.layers[0].weight.dtype, (n, self.context)
+        sizes = (n, self.context)
         if not self.context and context is not None:
             raise self._refusal(context, "None", "context")
-        if self.context and (getattr(context, "shape", None) != sizes or context.dtype != dtype):
-            raise self._refusal(context, f"{dtype}{list(sizes)}", "context")
+        if self.context and (getattr(context, "shape", None) != sizes or context.dtype != self.dtype):
+            raise self._refusal(context, f"{self.dtype}{list(sizes)}", "context")
+
+    def check_variant(self, variant: int) -> None:
+        """Refuse a variant that is not there."""
+        if not isinstance(variant, int) or not 0 <= variant < self.variants:
+            raise ValueError(f"{self!r}: variant: expected 0 to {self.variants - 1}, got {variant!r}")
+
+    def __repr__(self) -> str:
+        return f"MaskedNetwork({self.inputs}, {self.hidden}, {self.size}, variants={self.variants})"
 
 
 def _order(order, inputs: int) -> numpy.ndarray:
     """The elements as they come one after another, (inputs,) int64."""
     natural = numpy.arange(inputs)
     if isinstance(order, str):
-        words = {"natural": natural, "reversed": natural[::-1], "random": None}
+        if order == "random":
+            return host_generator().permutation(inputs)
+        words = {"natural": natural, "reversed": natural[::-1]}
         if order in words:
-            return words[order] if order != "random" else host_generator().permutation(inputs)
-    elif sorted(order) == natural.tolist():
+            return words[order]
+    elif numpy.array_equal(numpy.sort(order, axis=None), natural) and numpy.ndim(order) == 1:
         return numpy.array(order, "int64")
     raise ValueError(
         "MaskedNetwork: order: expected 'natural', 'reversed', 'random' or a permutation of "
@@ -147,4 +160,4 @@ def _degrees(degrees: str, units: int, inputs: int) -> numpy.ndarray:
 
 def _mask(before, after):
     """M[i, j] = 1 if the degree of i ≤ the degree of j."""
-    return (before[:, None] <= after).astype("float32")
+    return before[:, None] <= after

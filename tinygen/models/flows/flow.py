@@ -1,9 +1,9 @@
-"""What all flows share: an invertible map between data x and a base z, and the density that it gives x.
+"""What all flows share: an invertible map z = f(x) from data to a base, and the density that x gets by it.
 
     log p(x) = log p_z(f(x)) + log |det ∂f(x)/∂x|
 
-(the change of variables; D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015,
-eq. 5, the other way round). All figures are in nats.
+by the change of variables (D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015,
+eq. 5, whose f goes from base to data). All figures are in nats.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ... import nn, ops
 from ...autodiff import no_grad
 from ...backend import Generator
 from ...distributions import Normal
+from ...distributions.base import REALS, require_array, require_inside
 
 
 class StandardNormal(nn.Module):
@@ -33,7 +34,11 @@ class StandardNormal(nn.Module):
 class Flow(nn.Module):
     """An invertible map of vectors (N, inputs), and the density of x when z = f(x) has the density of `base`.
 
-    base: something with log_prob(z, condition) and sample(n, condition, rng)."""
+    inputs: D. base: a Module with log_prob(z, condition), (N,), and sample(n, condition, rng), an array
+        (n, inputs); N(0, I) if None.
+
+    A flow defines `forward` and `inverse`. Both refuse vectors of another size or dtype than that of the
+    parameters (ValueError), and a condition that does not fit, before anything is computed."""
 
     def __init__(self, inputs: int, base: nn.Module | None = None):
         self.inputs = inputs
@@ -48,7 +53,11 @@ class Flow(nn.Module):
         raise NotImplementedError
 
     def log_prob(self, x, condition=None):
-        """log p(x), (N,)."""
+        """log p(x), (N,). Raises as `forward`, and ValueError for values that are not finite, looked at on
+        the CPU only."""
+        name = f"{type(self).__name__}.log_prob: x"
+        require_array(name, x)
+        require_inside(name, ops.raw(x), REALS)
         z, log_det = self(x, condition)
         return self.base.log_prob(z, condition) + log_det
 
@@ -58,15 +67,26 @@ class Flow(nn.Module):
 
     @no_grad()
     def sample(self, n: int, condition=None, rng: Generator | None = None):
-        """n draws of x, an array (n, inputs)."""
-        x, _ = self.inverse(self.base.sample(n, condition, rng), condition)
+        """n draws of x, an array (n, inputs) in the parameters' dtype."""
+        self._expect_counts(least=0, n=n)
+        z = self.base.sample(n, condition, rng).astype(self.parameters()[0].dtype)
+        x, _ = self.inverse(z, condition)
         return ops.raw(x)
+
+    def _expect_vectors(self, value, dtype, argument: str) -> None:
+        """Refuse what is not (N, inputs) of this dtype."""
+        shape = getattr(value, "shape", ())
+        if len(shape) != 2 or shape[1] != self.inputs or value.dtype != dtype:
+            raise self._refusal(value, f"{dtype}[N, {self.inputs}]", argument)
 
 
 class Composition(Flow):
-    """Flows one after another, from data to base."""
+    """Flows one after another, from data to base: f = f_K ∘ ... ∘ f₁, whose log-determinants add up. Only the
+    whole has a base; those of the parts play no part."""
 
     def __init__(self, *flows: Flow, base: nn.Module | None = None):
+        if not flows:
+            raise ValueError("Composition: flows: expected at least one, got none")
         super().__init__(flows[0].inputs, base)
         for k, flow in enumerate(flows):
             if flow.inputs != self.inputs:

@@ -19,91 +19,140 @@ from collections.abc import Sequence
 
 import numpy  # parameters and state are made on the host
 
-from ... import ops
+from ... import nn, ops
 from ...autodiff import Tensor, no_grad
-from ...backend import xp
+from ...backend import host_generator, to_host, xp
 from ...ops.normalization import standardize
 from ..autoregressive.conditioning import one_hot
 from ..autoregressive.made import MADE, mixture_of_gaussians
 from ..autoregressive.masked_network import MaskedNetwork
-from ..autoregressive.sequential import fill
+from ..autoregressive.sequential import fill, fill_naively
 from .flow import Composition, Flow, Inverse
 
 
 class AutoregressiveFlow(Flow):
-    """One layer: z_d = (x_d − μ_d) exp(−α_d).
+    """One layer: z_d = (x_d − μ_d) exp(−α_d), with |α_d| < BOUND.
 
     inputs, hidden, order: of the masked network that gives μ and α. context: the size of the condition, which
-    is a vector for each example, if there is one."""
+    is a vector for each example, if there is one.
+
+    Nothing bounds what a network says of an x that is unlike all it has seen, and a few layers of exp(−α) can
+    make any number of it. So α is bounded, as L. Dinh, J. Sohl-Dickstein and S. Bengio, Density Estimation
+    using Real NVP, 2017, bound theirs by tanh: a layer stretches by 20 at most. Let data be of about unit
+    scale."""
+
+    BOUND = 3.0
 
     def __init__(self, inputs: int, hidden: Sequence[int], order="natural", context: int = 0):
         super().__init__(inputs)
         self.network = MaskedNetwork(inputs, hidden, 2, order=order, context=context)
-        last = self.network.layers[-1]
-        last.weight.data = 0.01 * last.weight.data  # starts near to the identity
+        self._description = f"AutoregressiveFlow({inputs}, {list(hidden)}, {order!r}, context={context})"
+        *hidden_layers, last = self.network.layers
+        for layer in hidden_layers:
+            _spread(layer)
+        of_context = [self.network.of_context["parameters"]] if context else []
+        for layer in (last, *of_context):
+            layer.weight.data = 0.01 * layer.weight.data  # starts near to the identity
 
     def forward(self, x, condition=None):
+        """As for every flow; all elements at once."""
+        self._expect_vectors(x, self.network.dtype, "x")
         parameters = self.network(x, condition)
-        mu, alpha = parameters[:, :, 0], parameters[:, :, 1]
+        mu, alpha = parameters[:, :, 0], self._bounded(parameters[:, :, 1])
         return (x - mu) * ops.exp(-alpha), -alpha.sum(axis=1)
 
     @no_grad()
     def inverse(self, z, condition=None):
         """As for every flow; one element after another, and without history."""
-        z = ops.raw(z)
-        columns, log_det = z.T, xp.zeros(len(z), z.dtype)
+        return self._inverse(z, condition, fill)
+
+    @no_grad()
+    def inverse_naively(self, z, condition=None):
+        """What `inverse` returns, with a pass of the network for each element: the readable reference."""
+        return self._inverse(z, condition, fill_naively)
+
+    def _inverse(self, z, condition, fill):
+        self._expect_vectors(z, self.network.dtype, "z")
+        columns = ops.raw(z).T
+        log_det = xp.zeros(len(z), z.dtype)
 
         def draw(d, parameters):
             nonlocal log_det
-            mu, alpha = parameters
+            mu, alpha = parameters[0], self._bounded(parameters[1])
             log_det = log_det + alpha
             return columns[d] * xp.exp(alpha) + mu
 
-        return Tensor(fill(self.network, draw, len(z), condition)), Tensor(log_det)
+        x = fill(self.network, draw, len(z), condition)
+        return Tensor(x), Tensor(log_det)
+
+    def _bounded(self, alpha):
+        return self.BOUND * ops.tanh(alpha / self.BOUND)
+
+    def __repr__(self) -> str:
+        return self._description
+
+
+def _spread(layer: nn.MaskedLinear) -> None:
+    """Start a hidden layer from N(0, 2 / n) for units that see n others (K. He, X. Zhang, S. Ren and J. Sun,
+    Delving deep into rectifiers, 2015, eq. 10), with biases drawn like the weights of an element that is
+    always 1. From biases of 0 all units that see the same single element bend at the same place, x = 0."""
+    seen = numpy.maximum(to_host(layer.mask.data).sum(axis=0), 1)
+    rows = host_generator().standard_normal((1 + layer.inputs, layer.outputs), "float32") * (2 / seen) ** 0.5
+    layer.bias.data, layer.weight.data = rows[0], rows[1:]
 
 
 class BatchNormFlow(Flow):
-    """z = (x − m) exp(γ) / √(v + ε) + β for each element, with the moments m and v of the batch in training,
-    of which running ones are kept for evaluation (MAF section 3.4 and appendix B).
+    """z_d = (x_d − m_d) exp(γ_d) / √(v_d + ε) + β_d                                    (MAF appendix B)
 
-    In training a density depends on the rest of the batch: what is reported is measured in evaluation."""
+    In training m and v are the mean and the variance of the batch, so that a density depends on the rest of
+    the batch. What is reported is measured in evaluation, by moments that do not: running ones, which each
+    training batch moves (in the paper those of all training data),
+
+        running ← (1 − MOMENTUM) running + MOMENTUM (m or v).
+
+    Raises as every flow, and ValueError for fewer than two examples in training."""
 
     EPSILON = 1e-5
+    MOMENTUM = 0.1
 
-    def __init__(self, inputs: int, momentum: float = 0.1):
+    def __init__(self, inputs: int):
+        self._expect_counts(inputs=inputs)
         super().__init__(inputs)
-        self.momentum = momentum
-        self.gamma = Tensor(numpy.zeros(inputs, "float32"), requires_grad=True)
-        self.beta = Tensor(numpy.zeros(inputs, "float32"), requires_grad=True)
-        self.mean, self.variance = (
-            Tensor(numpy.zeros(inputs, "float32")),
-            Tensor(numpy.ones(inputs, "float32")),
-        )
+        zeros, ones = numpy.zeros(inputs, "float32"), numpy.ones(inputs, "float32")
+        self.gamma, self.beta = Tensor(zeros, requires_grad=True), Tensor(zeros, requires_grad=True)
+        self.running_mean, self.running_variance = Tensor(zeros), Tensor(ones)
 
     def forward(self, x, condition=None):
-        if self.training:
-            y, mean, variance = standardize(x, 0, self.EPSILON)
-            if self._updates_state():
-                self._move(self.mean, ops.raw(mean)[0])
-                self._move(self.variance, ops.raw(variance)[0])
-            log_scale = self.gamma - 0.5 * ops.log(variance[0] + self.EPSILON)
-            z = y * ops.exp(self.gamma) + self.beta
-        else:
+        """As for every flow; in training by the moments of x, which move the running ones."""
+        self._expect_vectors(x, self.gamma.dtype, "x")
+        if not self.training:
             log_scale = self._running_log_scale()
-            z = (x - self.mean.data) * ops.exp(log_scale) + self.beta
-        return z, _for_each(log_scale.sum(), x)
+            z = (x - self.running_mean.data) * ops.exp(log_scale) + self.beta
+            return z, _for_each(log_scale.sum(), x)
+        if len(x) < 2:
+            raise self._refusal(x, "two or more examples in training")
+        y, mean, variance = standardize(x, 0, self.EPSILON)
+        if self._updates_state():
+            self._move(self.running_mean, ops.raw(mean)[0])
+            self._move(self.running_variance, ops.raw(variance)[0])
+        log_scale = self.gamma - 0.5 * ops.log(variance[0] + self.EPSILON)
+        return y * ops.exp(self.gamma) + self.beta, _for_each(log_scale.sum(), x)
 
     def inverse(self, z, condition=None):
-        """As for every flow; by the running moments."""
+        """As for every flow; by the running moments, in training too."""
+        self._expect_vectors(z, self.gamma.dtype, "z")
         log_scale = self._running_log_scale()
-        x = (z - self.beta) * ops.exp(-log_scale) + self.mean.data
+        x = (z - self.beta) * ops.exp(-log_scale) + self.running_mean.data
         return x, _for_each(-log_scale.sum(), z)
 
     def _running_log_scale(self):
-        return self.gamma - 0.5 * xp.log(self.variance.data + self.EPSILON)
+        return self.gamma - 0.5 * xp.log(self.running_variance.data + self.EPSILON)
 
     def _move(self, running: Tensor, value) -> None:
-        running.data = (1 - self.momentum) * running.data + self.momentum * value
+        running.data = (1 - self.MOMENTUM) * running.data + self.MOMENTUM * value
+
+    def __repr__(self) -> str:
+        return f"BatchNormFlow({self.inputs})"
 
 
 def _for_each(value, x):
@@ -113,10 +162,11 @@ def _for_each(value, x):
 
 class MAF(Composition):
     """Layers of autoregressive flow with their orders in turn natural and reversed, and batch normalization
-    after each but the last (MAF section 3.2 and 3.4).
+    after each but the last (MAF section 4.1).
 
     inputs: D. hidden: the units of each network's hidden layers. layers: how many flows.
-    labels: the number of classes, if the model is p(x | label); conditions are labels (N,) then.
+    labels: the number of classes, if the model is p(x | label) (MAF section 3.4); conditions are labels (N,)
+        then.
     batch_norm: whether there is batch normalization.
     components: 0 for a standard normal base; else the base is a MADE whose conditionals are mixtures of so
         many normals (MAF MoG)."""
@@ -133,24 +183,30 @@ class MAF(Composition):
     ):
         self._expect_counts(inputs=inputs, layers=layers)
         self._expect_counts(least=0, labels=labels, components=components)
-        orders = ["natural", "reversed"]
         flows: list[Flow] = []
         for k in range(layers):
-            flows.append(AutoregressiveFlow(inputs, hidden, orders[k % 2], labels))
+            flows.append(AutoregressiveFlow(inputs, hidden, _order(k), labels))
             if batch_norm and k + 1 < layers:
                 flows.append(BatchNormFlow(inputs))
         base = None
         if components:
-            family, order = mixture_of_gaussians(components), orders[layers % 2]
-            base = MADE(inputs, hidden, family, labels, order=order)
+            base = MADE(inputs, hidden, mixture_of_gaussians(components), labels, order=_order(layers))
         super().__init__(*flows, base=base)
         self.labels = labels
 
     def forward(self, x, condition=None):
-        return super().forward(x, one_hot(condition, self.labels, x.shape[0]))
+        """As for every flow. Raises ValueError for labels that are missing, needless or wrong."""
+        return super().forward(x, self._vectors(condition, x, "x"))
 
     def inverse(self, z, condition=None):
-        return super().inverse(z, one_hot(condition, self.labels, z.shape[0]))
+        """As `forward`."""
+        return super().inverse(z, self._vectors(condition, z, "z"))
+
+    def _vectors(self, condition, x, argument: str):
+        """The labels of examples x as vectors, in the parameters' dtype."""
+        dtype = self.flows[0].network.dtype
+        self._expect_vectors(x, dtype, argument)
+        return one_hot(condition, self.labels, len(x), dtype)
 
 
 class IAF(Composition):
@@ -161,7 +217,11 @@ class IAF(Composition):
 
     def __init__(self, inputs: int, hidden: Sequence[int], layers: int = 2, *, context: int = 0):
         self._expect_counts(inputs=inputs, layers=layers)
-        orders = ["natural", "reversed"]
-        super().__init__(
-            *(Inverse(AutoregressiveFlow(inputs, hidden, orders[k % 2], context)) for k in range(layers))
-        )
+        flows = [AutoregressiveFlow(inputs, hidden, _order(k), context) for k in range(layers)]
+        super().__init__(*map(Inverse, flows))
+        self.context = context
+
+
+def _order(layer: int) -> str:
+    """The order of the elements in a layer."""
+    return "reversed" if layer % 2 else "natural"

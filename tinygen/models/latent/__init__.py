@@ -1,3 +1,4 @@
 """Models with explicit latent variables."""
 
+from .iaf_vae import IAFVAE
 from .vae import VAE

@@ -73,13 +73,17 @@ class VAE(nn.Module):
         K = `samples`. L₁ is the ELBO, and L_K rises towards log p(x) with K. Memory grows with N · K."""
         if samples < 1:
             raise ValueError(f"samples: expected at least 1, got {samples}")
+        z, log_q = self.draw_posterior(x, samples, rng)
+        log_likelihood = self.decode(z).log_prob(ops.concatenate([x] * samples))
+        log_weights = _sum_each(log_likelihood) + _sum_each(self.prior().log_prob(z)) - log_q
+        return ops.logsumexp(log_weights.reshape(samples, x.shape[0]), axis=0) - math.log(samples)
+
+    def draw_posterior(self, x, samples: int = 1, rng: Generator | None = None):
+        """z ~ q(z|x), (samples · N, latents), row k N + i being draw k for example i; and log q(z|x)."""
         q = self.encode(x)
-        # All K · N codes go through the decoder in one batch, row k N + i being draw k for example i.
         q = Normal(ops.concatenate([q.mean] * samples), ops.concatenate([q.log_variance] * samples))
         z = q.rsample(rng)
-        log_likelihood = self.decode(z).log_prob(ops.concatenate([x] * samples))
-        log_weights = _sum_each(log_likelihood) + _sum_each(self.prior().log_prob(z) - q.log_prob(z))
-        return ops.logsumexp(log_weights.reshape(samples, x.shape[0]), axis=0) - math.log(samples)
+        return z, _sum_each(q.log_prob(z))
 
     def prior(self) -> Normal:
         """p(z) = N(0, I)."""
