@@ -37,7 +37,7 @@ from .backend import xp
 # Calls from these files are told as calls of whoever called them: a user wants to see the line in the model.
 _HERE = Path(__file__).parent
 _OWN_FOLDERS = [_HERE / folder for folder in ("ops", "nn", "gradients")]
-_OWN_FILES = {__file__, *(str(path) for folder in _OWN_FOLDERS for path in folder.rglob("*.py"))}
+_OWN_FILES = {__file__, *(str(path) for folder in _OWN_FOLDERS for path in folder.glob("*.py"))}
 
 # One clock for everything: a node and a change of an array in place each take a tick. A node whose
 # tick is older than the change of an array that its rules need must not be used any more.

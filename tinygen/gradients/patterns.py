@@ -128,7 +128,7 @@ def _factor(got: list[float], expected: list[float]) -> str | None:
         return None
     clean = Fraction(factor).limit_denominator(100)
     if not clean or abs(factor / clean - 1) > 1e-6:
-        return f"{factor:.6g}"
+        return f"{factor:.6g}" if len(ratios) > 2 else None  # any value is some multiple of one other
     return f"{float(clean):g}" if 100 % clean.denominator == 0 else str(clean)
 
 
