@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import sys
 import time
@@ -179,3 +180,9 @@ def mean_over(images: numpy.ndarray, function: Callable, batch_size: int, rng: G
     starts = range(0, len(images), batch_size)
     values = [function(images[start : start + batch_size], rng).numpy() for start in starts]
     return float(numpy.concatenate(values).mean())
+
+
+def cosine(lr, steps):
+    """A learning rate that falls from lr to 0 along half a period of a cosine (I. Loshchilov and F. Hutter,
+    SGDR: Stochastic Gradient Descent with Warm Restarts, 2017, eq. 5, without restarts)."""
+    return lambda t: 0.5 * lr * (1 + math.cos(math.pi * min(t / steps, 1)))

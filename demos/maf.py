@@ -9,7 +9,7 @@ true one, and of the data on their way to the base, layer by layer.
 import math
 
 import numpy as np
-from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, natural, positive_int
+from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, cosine, natural, positive_int
 
 import tinygen as tg
 from tinygen import data, optim, plots
@@ -28,12 +28,6 @@ DEFAULTS = {
 LAMBDA = {"digits": 0.05, "mnist": 1e-6, "fashion-mnist": 1e-6}
 # G. Papamakarios, T. Pavlakou and I. Murray, 2017, table 2: networks of two layers of 1024 units.
 PUBLISHED = {"mnist": {"the same of MAF (5) in the paper, with 1024 units": -1300.5}}
-
-
-def cosine(lr, steps):
-    """A learning rate that falls from lr to 0 along half a period of a cosine (I. Loshchilov and F. Hutter,
-    SGDR: Stochastic Gradient Descent with Warm Restarts, 2017, eq. 5, without restarts)."""
-    return lambda t: 0.5 * lr * (1 + math.cos(math.pi * min(t / steps, 1)))
 
 
 # Images -------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ bundled 8x8 digits in a minute or two.
 """
 
 import numpy as np
-from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, mean_over, positive_int
-from maf import cosine
+from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, cosine, mean_over, positive_int
 from vae import BOUND_IMAGES, BOUND_SAMPLES, mlp, observer
 
 import tinygen as tg

@@ -335,7 +335,7 @@ def _split(x, *, starts, axis):
     return tuple(x[_at(axis, start, stop)] for start, stop in zip(starts, starts[1:]))
 
 
-@_split.vjp("x", formula="x̄ = the ȳₖ joined, 0 for a part that was not used")
+@_split.vjp("x", formula="x̄ = the ȳₖ joined, 0 where one was not used")
 def _(g, x_shape, starts, axis):
     dtype = next(part.dtype for part in g if part is not None)
 
@@ -375,7 +375,7 @@ def _unstack(x, *, axis):
     return tuple(xp.moveaxis(x, axis, 0))
 
 
-@_unstack.vjp("x", formula="x̄ = the ȳₖ stacked, 0 for a part that was not used")
+@_unstack.vjp("x", formula="x̄ = the ȳₖ stacked, 0 where one was not used")
 def _(g, x_shape, axis):
     dtype = next(part.dtype for part in g if part is not None)
     zeros = xp.zeros(x_shape[:axis] + x_shape[axis + 1 :], dtype)
