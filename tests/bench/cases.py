@@ -79,6 +79,18 @@ def overhead(library: str):
 # A training step ----------------------------------------------------------------------------------
 
 
+def _training_step(loss_of, optimizer):
+    """A step of training, which is written alike in both libraries: loss_of() gives the loss."""
+
+    def step():
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
 def vae(library: str):
     """One training step of a VAE: MLPs 784-400-400-20 and back, Bernoulli likelihood, batch 128, Adam."""
     images = (np.random.default_rng(0).random((BATCH, SIZES["input"])) < 0.2).astype("float32")
@@ -101,13 +113,7 @@ def _vae_tinygen(images):
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     rng = Generator(0)
 
-    def step():
-        loss = model.loss(images, rng)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+    return _training_step(lambda: model.loss(images, rng), optimizer)
 
 
 def _vae_torch(images):
@@ -125,17 +131,14 @@ def _vae_torch(images):
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     x = torch.tensor(images)
 
-    def step():
+    def loss_of():
         mean, log_variance = encoder(x).chunk(2, dim=1)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         reconstruction = -functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
-        loss = (divergence - reconstruction) / BATCH
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        return (divergence - reconstruction) / BATCH
 
-    return step
+    return _training_step(loss_of, optimizer)
 
 
 # Masked autoregressive networks -------------------------------------------------------------------
@@ -165,13 +168,7 @@ def made(library: str, row: str):
         def loss_of():
             return functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum") / len(x)
 
-    def step():
-        loss = loss_of()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+    return _training_step(loss_of, optimizer)
 
 
 def sampling(library: str, row: str):
@@ -243,13 +240,7 @@ def maf(library: str, row: str):
         x = torch.tensor(data)
         loss_of = lambda: -log_prob(x).mean()  # noqa: E731
 
-    def step():
-        loss = loss_of()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
+    return _training_step(loss_of, optimizer)
 
 
 def _maf_torch(inputs: int):
