@@ -274,12 +274,13 @@ def test_the_command_fails_where_a_primitive_does(few, capsys):
     assert "1 fail: planted." in capsys.readouterr().out
 
 
-def test_a_missing_folder_is_told_before_anything_is_measured(capsys):
+@pytest.mark.parametrize("path", ["nowhere/atlas.html", "."])
+def test_what_cannot_be_written_is_told_before_anything_is_measured(path, capsys):
     with pytest.raises(SystemExit) as left:
-        main(["--html", "nowhere/atlas.html"])
+        main(["--html", path])
     assert left.value.code == 2
     captured = capsys.readouterr()
-    assert "--html: expected a file in a folder that exists, got nowhere" in captured.err and not captured.out
+    assert f"--html: expected a file in a folder that exists, got {path}" in captured.err and not captured.out
 
 
 def test_without_hypothesis_there_is_one_clear_sentence():

@@ -1,6 +1,7 @@
 """Layouts keep their promises on any graph; pictures show what a graph holds, and are written whole or not
 at all."""
 
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations, pairwise
@@ -407,6 +408,14 @@ def test_bad_input_is_refused_and_nothing_written(tmp_path):
     loss.backward()
     refused(RuntimeError, "loss: its graph was freed")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_fails_leaves_the_old_one_alone(tmp_path, monkeypatch):
+    (tmp_path / "graph.dot").write_text("old")
+    monkeypatch.setattr(os, "fsync", lambda number: 1 / 0)  # as where the disk is full
+    with pytest.raises(ZeroDivisionError):
+        draw(tg.Tensor(1.0, requires_grad=True) * 2, tmp_path / "graph.dot")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("graph.dot", "old")]
 
 
 def test_a_graph_too_large_for_pixels_is_refused(tmp_path):

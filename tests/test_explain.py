@@ -217,6 +217,8 @@ def test_bad_input_is_refused():
         explain(x.sum(), wrt=x)
     with pytest.raises(ValueError, match=r"tensor: expected one that the loss was computed from.*\(1,\)"):
         explain(x.sum()).gradient_of(leaf([1.0]))
+    with pytest.raises(TypeError, match="tensor: expected a Tensor, got ndarray"):
+        explain(x.sum()).gradient_of(x.numpy())
 
 
 def test_a_freed_graph_is_refused():
@@ -292,6 +294,24 @@ def test_the_rule_that_first_makes_infinity_in_backward_is_marked(device):
     ((label, primitive, mark),) = marks(explanation)
     assert (label, primitive) == ("#2", "sqrt") and "in backward" in mark and "x̄ = ȳ / 2y" in mark
     assert explanation.leaves[0].gradient.infinities == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinity_of_inputs_that_are_gone_is_marked_too():
+    first, _ = marks(explain(ops.exp(leaf([1000.0, 1.0])).sum()))
+    assert first[2] == "the first infinity (1 of 2 elements): its inputs are not known any more"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_rule_without_a_formula_is_told_without():
+    @tg.primitive
+    def root(x):
+        return xp.sqrt(x)
+
+    root.vjp("x", lambda g, out: g / (2 * out))
+    x = leaf([0.0, 4.0])
+    ((*_, mark),) = marks(explain(root(x).sum()))
+    assert mark.endswith("in backward: the rule for 'x' made it of a finite ȳ")
 
 
 def deep(layers, activation, **init):

@@ -138,6 +138,23 @@ def test_what_a_rule_selects_away_does_not_count(device):
     assert np.isfinite(x.grad.numpy()).all() and np.isfinite(y.grad.numpy()).all()
 
 
+def test_what_is_no_number_is_not_said_to_be_changed():
+    """A rule selects NaN away: in its own derivative that is met again, but not as a change of an array."""
+
+    @tg.primitive
+    def root(x):
+        return xp.sqrt(xp.maximum(x, 0))
+
+    root.vjp("x", lambda g, x: ops.where(ops.raw(x) > 0, g / ops.sqrt(x), 0.0))
+    x = leaf([-1.0, 4.0])
+
+    def f():
+        (slope,) = tg.grad(root(x).sum(), x, create_graph=True)
+        slope.sum().backward()
+
+    assert "the first NaN (1 of 2 elements) in backward: made by the rule for 'b'" in str(stopped(f))
+
+
 def test_a_gradient_from_outside(device):
     y = leaf([1.0, 2.0]) * 2.0
     error = stopped(lambda: y.backward(xp.asarray(np.array([1.0, math.nan], "float32"))))

@@ -14,6 +14,20 @@ def test_tiles_stand_in_rows_with_gaps():
     assert (out[0] == 0.5).all() and (out[:, 4] == 0.5).all() and (out[4:6, 5:8] == 0.5).all()
 
 
+@pytest.mark.parametrize("shape", [(0, 8, 8, 1), (8, 8, 1), (2, 8, 8)])
+def test_what_are_no_images_is_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"images: expected shape \(N, H, W, C\) with elements, got"):
+        plots.save_images(tmp_path / "a.png", np.zeros(shape))
+
+
+def test_a_failed_picture_leaves_the_old_one_alone(tmp_path):
+    figure_module = pytest.importorskip("matplotlib.figure")
+    (tmp_path / "a.none").write_text("old")
+    with pytest.raises(ValueError, match="none"):
+        plots.write_figure(tmp_path / "a.none", figure_module.Figure())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.none", "old")]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_written_as_png(tmp_path, channels):
     pytest.importorskip("matplotlib")
@@ -24,3 +38,16 @@ def test_pictures_are_written_as_png(tmp_path, channels):
     for name in ("a.png", "b.png", "c.png"):
         content = (tmp_path / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 2000
+
+
+def test_an_animation_has_all_its_frames(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    frames = [np.full((3, 5, 1), shade) for shade in (0.0, 0.5, 1.0)]
+    plots.save_animation(tmp_path / "a.gif", frames, scale=2)
+    with image.open(tmp_path / "a.gif") as read:
+        assert (read.n_frames, read.size) == (3, (10, 6))
+        shades = []
+        for k in range(3):
+            read.seek(k)
+            shades.append(read.convert("L").getpixel((0, 0)))
+    assert shades == [255, 128, 0]  # 1 is black on white

@@ -1,5 +1,7 @@
 """The strategies draw what they promise, and a line makes a property test that finds a function's faults."""
 
+from inspect import currentframe
+
 import numpy as np
 import pytest
 from hypothesis import find, given, settings
@@ -225,6 +227,24 @@ def test_a_wrong_rule_is_found_and_shown_small():
     assert (error.input, error.order) == ("x", 1)
     if hasattr(error, "__notes__"):  # from Python 3.11 on
         assert "call=scale(x=array(" in shown(error) and "factor=" in shown(error)
+
+
+def test_the_call_of_a_primitive_is_told_at_the_line_of_its_test():
+    line = currentframe().f_lineno + 1
+    test = gradient_test(of(lambda g, factor: 2 * g * factor), arrays((2,)), factor=factors)
+    error = failure(test)
+    assert error.where == error.faults[0].where == f"{__file__}:{line}"
+    assert f"scale, called at {__file__}:{line}: the rule for 'x' is wrong" in str(error)
+
+
+def test_a_call_inside_the_function_is_told_where_it_is():
+    wrong = of(lambda g, factor: 2 * g * factor)
+    line = currentframe().f_lineno + 3
+
+    def f(x):
+        return wrong(x, factor=0.5)
+
+    assert failure(gradient_test(f, arrays((2,)))).where == f"{__file__}:{line}"
 
 
 def test_the_smallest_example_that_fails_is_shown():

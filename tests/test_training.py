@@ -167,6 +167,13 @@ def test_names_that_would_collide_are_refused_before_anything_is_written(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("thing", [object(), tg.Tensor([1.0])])
+def test_what_cannot_be_held_is_named(tmp_path, thing):
+    got = type(thing).__name__
+    with pytest.raises(TypeError, match=f"save: thing: expected arrays, or what JSON can hold, got {got}"):
+        tg.save(tmp_path / "a.npz", epoch=2, thing=thing)
+
+
 @pytest.mark.parametrize("thing", [object(), np.array([None, "x"])])
 def test_what_cannot_be_held_is_refused_and_the_old_checkpoint_stays(tmp_path, thing):
     path = tmp_path / "a.npz"
@@ -213,8 +220,8 @@ def test_a_damaged_or_foreign_file_is_named_and_left_alone(tmp_path, model, cont
     assert path.read_bytes() == before
 
 
-def test_no_changed_byte_and_no_cut_goes_unnoticed(tmp_path, model):
-    path = tmp_path / "a.npz"
+def test_no_changed_byte_and_no_cut_goes_unnoticed(tmp_path):
+    path, model = tmp_path / "a.npz", nn.Linear(1, 1)  # small, for each of its bytes costs three reads
     tg.save(path, model=model, epoch=1)
     whole = path.read_bytes()
 
@@ -666,6 +673,11 @@ def test_a_checkpoint_that_cannot_be_resumed_is_left_alone(tmp_path, monkeypatch
         count_up(tmp_path, [1.0, 2.0], resume=resume)
     assert "checkpoint.npz: expected" in str(refused.value) or not resume
     assert contents(tmp_path) == before
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_training(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"folder: expected one that exists, got '.*missing'"):
+        training.Run(tmp_path / "missing", {}, examples=4, batch_size=2, epochs=1)
 
 
 def test_a_config_that_json_cannot_hold_is_refused_before_training(tmp_path):

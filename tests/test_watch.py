@@ -44,6 +44,7 @@ def test_every_step_against_its_definition(device):
     assert list(curves) == [name for name, _ in net.named_parameters()]
     for name, curve in curves.items():
         np.testing.assert_array_equal(curve.steps, [1, 2, 3, 4, 5])
+        assert curve.steps.dtype.kind == "i"
         np.testing.assert_allclose(curve.gradient_norms, gradients[name], rtol=1e-5)
         np.testing.assert_allclose(curve.update_ratios, ratios[name], rtol=1e-3)
     assert np.isnan(curves["layers.0.bias"].update_ratios[0])  # it started at 0
@@ -165,8 +166,11 @@ def test_the_picture(tmp_path):
 def test_bad_input_is_refused(tmp_path):
     with pytest.raises(ValueError, match="watch: model: expected a module with parameters"), watch(nn.Tanh()):
         pass
-    with pytest.raises(ValueError, match="watch: every: expected at least 1, got 0"), watch(model(), every=0):
+    with pytest.raises(TypeError, match="watch: model: expected a Module, got list"), watch([]):
         pass
+    for every in (0, 1.5):
+        with pytest.raises(ValueError, match="watch: every: expected an int"), watch(model(), every=every):
+            pass
     with watch(model()) as history:
         pass
     assert history.curves() == {}

@@ -1,6 +1,7 @@
 """Pictures: grids of images, curves of training, matrices. Needs matplotlib (the extra `demos`).
 
-Images are host arrays (N, H, W, C) with intensities in [0, 1]; C is 1 (grey, drawn dark on light) or 3.
+Images are host arrays (N, H, W, C) with intensities in [0, 1]; C is 1 (grey, drawn dark on light) or 3. The
+suffix of a path says which kind of file is written.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from pathlib import Path
 
 import numpy as np  # not the backend's xp: pictures are made on the host
 
+from .files import replacing
+
 
 def tile(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
-    """One large image (H', W', C) of N images in rows of `columns` (about √N if None), `gap` pixels apart."""
+    """One large image (H', W', C) of N images in rows of `columns` (about √N if None), `gap` pixels apart.
+
+    Raises ValueError for what are no images, or none."""
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"images: expected shape (N, H, W, C) with elements, got {images.shape}")
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -25,14 +32,29 @@ def tile(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
 
 
 def save_images(path: str | Path, images: np.ndarray, columns: int | None = None, title: str = "") -> None:
-    """Write a grid of images to a PNG file."""
+    """Write a grid of images."""
     picture = tile(np.clip(images, 0, 1), columns)
     height, width = (size / max(picture.shape[:2]) * 7 for size in picture.shape[:2])
     figure, axes = _figure(width, height + (0.35 if title else 0))
     axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray_r", vmin=0, vmax=1)
     axes.set_axis_off()
     axes.set_title(title, fontsize=11)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    write_figure(path, figure, bbox_inches="tight")
+
+
+def save_animation(path: str | Path, pictures: Sequence[np.ndarray], scale: int = 4) -> None:
+    """Write pictures (H, W, C) one after another to a GIF file, 20 a second, the last one for two seconds;
+    each pixel becomes scale x scale."""
+    from PIL import Image  # which matplotlib needs, too
+
+    frames = []
+    for picture in pictures:
+        shades = 1 - picture if picture.shape[-1] == 1 else picture
+        large = np.clip(shades, 0, 1).repeat(scale, axis=0).repeat(scale, axis=1)
+        frames.append(Image.fromarray((255 * large).round().astype("uint8").squeeze()))
+    durations = [50] * (len(frames) - 1) + [2000]
+    with replacing(path) as file:
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: str, ylabel: str) -> None:
@@ -44,7 +66,7 @@ def save_curves(path: str | Path, curves: dict[str, Sequence[float]], xlabel: st
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    write_figure(path, figure, bbox_inches="tight")
 
 
 def save_matrices(path: str | Path, matrices: dict[str, np.ndarray]) -> None:
@@ -55,7 +77,7 @@ def save_matrices(path: str | Path, matrices: dict[str, np.ndarray]) -> None:
     for axes, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items()):
         axes.imshow(matrix, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_title(name, fontsize=9)
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure)
 
 
 def _figure(width: float, height: float):
@@ -64,3 +86,9 @@ def _figure(width: float, height: float):
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def write_figure(path: str | Path, figure, **options) -> None:
+    """Write a matplotlib figure as the kind of file that the path's suffix says (else ValueError)."""
+    with replacing(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:], dpi=130, **options)

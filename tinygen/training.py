@@ -11,10 +11,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np  # not the backend's xp: batches are chosen, and files writte
 from . import backend
 from .autodiff import Tensor
 from .backend import xp
+from .files import replacing
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[np.ndarray]:
@@ -81,8 +80,8 @@ def save(path: str | Path, **named: Any) -> None:
     or the new one, whole. Equal things make equal bytes.
 
     A thing is one with a `state_dict()`, such as a module or an optimizer, or an array, or what JSON can
-    hold, in which tuples come back as lists. Raises ValueError for a name that cannot be used, TypeError or
-    ValueError for a thing that cannot be saved; the old file stays then."""
+    hold, in which tuples come back as lists. Raises ValueError for a name that cannot be used, and TypeError
+    or ValueError for a thing that cannot be saved; the old file stays then."""
     arrays: dict[str, np.ndarray] = {}
     rest: dict[str, Any] = {}
     for name, thing in named.items():
@@ -96,14 +95,24 @@ def save(path: str | Path, **named: Any) -> None:
             arrays[name] = np.asarray(backend.to_host(thing))
         else:
             rest[name] = thing
+    for name, thing in rest.items():
+        _require_json(name, thing)
     # The names of the arrays too: nothing in a zip file tells that its table of contents was damaged.
     text = json.dumps({"version": FORMAT, "values": rest, "arrays": list(arrays)})
-    with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_JSON), text)
         for name, array in arrays.items():
             # A ZipInfo of our own has a fixed date.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _require_json(name: str, thing: Any) -> None:
+    try:
+        json.dumps(thing)
+    except (TypeError, ValueError) as error:
+        expected = "arrays, or what JSON can hold"
+        raise TypeError(f"save: {name}: expected {expected}, got {type(thing).__name__} ({error})") from error
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -138,20 +147,6 @@ def load(path: str | Path) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
-    """A file to write, which takes the place of `path` when all of it is on the disk, and never if not."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # Runs ---------------------------------------------------------------------------------------------
 
 CHECKPOINT, BEST, LOG = "checkpoint.npz", "best.npz", "log.jsonl"
@@ -180,9 +175,10 @@ class Run:
     `epoch` and `step` count from 1 and are the present ones inside the loops; `log` has the figures of every
     epoch that is done.
 
-    Raises FileExistsError for a folder that has a run, without resume, so that none is lost; ValueError for a
-    checkpoint that `load` refuses, that has other states, or that was made with another config, another seed,
-    ... or more epochs, each of which is named. No file has changed then.
+    Raises FileNotFoundError for a folder that does not exist; FileExistsError for one that has a run, without
+    resume, so that none is lost; ValueError for a checkpoint that `load` refuses, that has other states, or
+    that was made with another config, another seed, ... or more epochs, each of which is named. No file has
+    changed then.
 
     Needs tqdm (the extra `demos`)."""
 
@@ -201,6 +197,8 @@ class Run:
     ):
         if _RUN in states:
             raise ValueError(f"states: expected names other than {_RUN!r}, got {list(states)}")
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"folder: expected one that exists, got {str(folder)!r}")
         self._folder, self._states = Path(folder), states
         self._order = (examples, batch_size, seed)
         self._drop_last, self._epochs = drop_last, epochs
@@ -314,7 +312,7 @@ class Run:
 
     def _write_log(self) -> None:
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.log)
-        with _replacing(self._path(LOG)) as file:
+        with replacing(self._path(LOG)) as file:
             file.write(lines.encode())
 
     def history(self, name: str) -> list[float]:

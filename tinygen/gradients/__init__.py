@@ -1,6 +1,6 @@
-"""The gradient laboratory: checks of gradients of any order, and hypothesis strategies to check them over.
+"""The gradient laboratory: check gradients and find the wrong one; see them as a table, a picture, a history.
 
-`strategies` is imported when it is first asked for, since it needs hypothesis.
+`strategies`, to check on random inputs, is imported when it is first asked for, since it needs hypothesis.
 """
 
 from importlib import import_module

@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files import replacing
 from .atlas import survey, text
 
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--html", metavar="FILE", type=Path, help="write a page with the same, and with curves"
     )
     chosen = parser.parse_args(arguments)
-    if chosen.html and not chosen.html.parent.is_dir():
+    if chosen.html and (chosen.html.is_dir() or not chosen.html.parent.is_dir()):
         parser.error(f"--html: expected a file in a folder that exists, got {chosen.html}")
     try:
         import hypothesis  # noqa: F401
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.html:
         from .page import page
 
-        chosen.html.write_text(page(entries), encoding="utf-8")
+        with replacing(chosen.html) as file:
+            file.write(page(entries).encode())
         print(f"Written to {chosen.html}.")
     return int(any(entry.failure for entry in entries))
 

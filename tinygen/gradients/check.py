@@ -9,7 +9,7 @@ from .. import backend
 from ..autodiff import Tensor
 from ..backend import xp
 from ..nn.module import Module, frozen_state
-from .derivatives import CHANGED, Function, GradientError, check_derivatives
+from .derivatives import CHANGED, Function, GradientError, changed, check_derivatives
 from .differences import Variable
 from .locate import locate, same_values
 
@@ -37,8 +37,10 @@ def check_gradients(f: Callable, *inputs, params=None, order: int = 1) -> None:
     array changed in place. Finding that costs as much again as a few calls of f and some hundred of each
     primitive in it. Raises TypeError or ValueError for inputs and outputs with which no check can be made."""
     __tracebackhide__ = True  # from pytest's reports: the error says all that the way through here does
-    if order < 1:
-        raise ValueError(f"order: expected 1 or more, got {order}")
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"order: expected an int of 1 or more, got {order!r}")
+    if not isinstance(params, (Module, type(None))):
+        raise TypeError(f"params: expected a Module, got {type(params).__name__}")
     variables = [_variable(name, x) for name, x in zip(_names(f, len(inputs)), inputs)]
     tensors = [variable.tensor for variable in variables]
     if params is not None:
@@ -78,7 +80,7 @@ def _check_again(function: Function, values: list, variables: list[Variable]) ->
     """A first call has changed no variable, and a second gives the same values."""
     for variable in variables:
         if not xp.array_equal(variable.tensor.data, variable.value):
-            raise GradientError("its values were changed in place", variable.name, 1, None, CHANGED)
+            raise GradientError(changed(variable.name), variable.name, 1, None, CHANGED)
     if not same_values(function(), values):
         raise GradientError("f gives other values for the same inputs", variables[0].name, 1)
 
@@ -117,6 +119,8 @@ def _parameter(name: str, tensor: Tensor) -> Variable:
 
 def _outputs(result) -> tuple[Tensor, ...]:
     outputs = result if isinstance(result, tuple) else (result,)
+    if not outputs:
+        raise TypeError("f: expected a Tensor or a tuple of them, got an empty tuple")
     for k, y in enumerate(outputs):
         if type(y) is not Tensor:
             raise TypeError(f"f: expected a Tensor or a tuple of them, output {k} is a {type(y).__name__}")

@@ -84,7 +84,11 @@ class GradientError(AssertionError):
     primitive, input, where, rule_at, worst, pattern: those of the first fault. Where no rule is at fault,
         input is the variable, worst its worst element, pattern a word for what was found out about f, and
         the others are None.
-    passed, nodes: how many of the calls recorded by f passed by themselves, of how many."""
+    passed, nodes: how many of the calls recorded by f passed by themselves, of how many.
+    function: what the wrong derivative is of: f, or a derivative of it of a lower order; None if it was not
+        found in a derivative."""
+
+    function: Function | None = None
 
     def __init__(self, fault: str, variable: str, order: int, worst: Worst | None = None, pattern=None):
         super().__init__(fault, variable, order)
@@ -114,6 +118,12 @@ class GradientError(AssertionError):
         self.pattern, self.passed, self.nodes = pattern, passed, nodes
         self.text += f"\nNo rule is wrong ({passed} of {nodes} nodes passed by themselves): {finding}"
 
+    def tell_place(self, place: str, instead: str) -> None:
+        """Tell what was called at a place as called at another."""
+        self.text = self.text.replace(f"called at {place}", f"called at {instead}")
+        self.faults = tuple(f._replace(where=instead) if f.where == place else f for f in self.faults)
+        self.where = self.faults[0].where if self.faults else None
+
     def __str__(self) -> str:
         return self.text
 
@@ -122,6 +132,11 @@ def _numbers(worst: Worst | None) -> str:
     if worst is None:
         return ""
     return f" at {list(worst.index)}: expected {worst.expected:.10g}, got {worst.got:.10g}"
+
+
+def changed(name: str) -> str:
+    """What is wrong, in words, where an array is not as it was before."""
+    return f"the values of {name} were changed in place"
 
 
 def check_derivatives(
@@ -136,7 +151,7 @@ def check_derivatives(
     kinks: takes up the errors that the function may be to blame for, not being smooth.
     others: what the function is not differentiated with respect to, but its gradients are.
 
-    Raises GradientError; its attribute `function` is the derivative whose gradient is wrong."""
+    Raises GradientError, with its attribute `function`."""
     variables, others = list(variables), list(others)
     for order in range(1, highest + 1):
         try:
@@ -205,11 +220,9 @@ class Derivative:
             if found is None:
                 continue
             worst, why = found
-            error = GradientError(WORDS[why], variable.name, self.order, worst, why)
             if why == WRONG:
-                error.pattern = None
-                raise error
-            kinks.append(error)
+                raise GradientError(WORDS[why], variable.name, self.order, worst)
+            kinks.append(GradientError(WORDS[why], variable.name, self.order, worst, why))
 
     def comparison(self, variable: Variable, x_bar) -> Comparison:
         def again():
@@ -223,7 +236,7 @@ class Derivative:
         held += [(f"output {k}", y.data, y_) for k, (y, y_) in enumerate(zip(self.outputs, outputs_before))]
         for name, now, before in held:
             if not xp.array_equal(now, before, equal_nan=True):
-                raise GradientError("its values were changed in place", name, self.order, None, CHANGED)
+                raise GradientError(changed(name), name, self.order, None, CHANGED)
 
     def _check_memory(self) -> None:
         """Each gradient has its input's shape and dtype, and memory of its own."""

@@ -137,8 +137,7 @@ class Comparison:
 
     def claimed(self, step) -> tuple[float, float]:
         """⟨x̄, δ⟩ by backward, and how far off it may be."""
-        moved = step != 0  # an element that is no number tells nothing of the others
-        change = self.gradient[moved] * step[moved]
+        change = _products(self.gradient, step)
         return float(change.sum()), TOLERANCE * size_of([change])
 
     def why(self, step) -> str:
@@ -172,7 +171,7 @@ class Comparison:
         changes = [0.0]
         for digits in (-8, -4, 4, 8):
             self.variable.move(digits * EPSILON * self.variable.value)
-            changes.append(abs(float((self.again() * step)[step != 0].sum()) - got))
+            changes.append(abs(float(_products(self.again(), step).sum()) - got))
         self.variable.move(0)
         return 4 * max(change for change in changes if math.isfinite(change))
 
@@ -216,6 +215,12 @@ class Comparison:
         value = self.loss()
         self.variable.move(0)
         return value
+
+
+def _products(gradient, step):
+    """The terms of ⟨x̄, δ⟩ for the elements that move: others, that may be no numbers, tell nothing."""
+    moved = step != 0
+    return gradient[moved] * step[moved]
 
 
 def _scatter(changes: list[float]) -> float:

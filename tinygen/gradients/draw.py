@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..autodiff import Tensor
+from ..files import replacing
 from ..nn.module import Module
 from .graph import Graph
 from .layout import Edge, Group, Layout, Rectangle, lay_out
@@ -65,7 +66,9 @@ def draw(loss: Tensor, path: str | Path, wrt: Module | None = None) -> None:
     if not graph.nodes:
         raise ValueError("loss: expected a Tensor that was computed, got one that was given")
     scene = Scene(graph, wrt)
-    path.write_bytes(_dot(scene) if path.suffix == ".dot" else _picture(scene, path.suffix[1:]))
+    picture = _dot(scene) if path.suffix == ".dot" else _picture(scene, path.suffix[1:])
+    with replacing(path) as file:
+        file.write(picture)
 
 
 # matplotlib ---------------------------------------------------------------------------------------------

@@ -77,7 +77,10 @@ class Explanation:
 
     def gradient_of(self, tensor: Tensor):
         """The gradient of the loss with respect to a Tensor, given or computed: an array of its shape, on its
-        device. Raises ValueError for one that the loss was not computed from."""
+        device. Raises TypeError for what is no Tensor, and ValueError for one that the loss was not computed
+        from."""
+        if type(tensor) is not Tensor:
+            raise TypeError(f"tensor: expected a Tensor, got {type(tensor).__name__}")
         source = tensor._source
         if node_of(source) not in self._gradients:
             got = f"one of shape {tensor.shape}"

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .. import autodiff
-from ..autodiff import Leaf, Node, Observer, Output, Tensor, observed
+from ..autodiff import Leaf, Node, Observer, Output, Primitive, Tensor, observed
 from ..backend import xp
 from ..nn.module import Module, _find
 
@@ -118,6 +118,11 @@ class Graph:
         if node.module is None:
             return ""
         return self.paths.get(id(node.module)) or type(node.module).__name__
+
+
+def input_name(primitive: Primitive, x: int) -> str:
+    """The name of input number x: the parameter, `xs[x]` where the primitive takes a list."""
+    return f"{primitive.inputs[0]}[{x}]" if primitive.variadic else primitive.inputs[x]
 
 
 def node_of(source: Leaf | Node | Output | None) -> Leaf | Node | None:
@@ -230,13 +235,9 @@ def _kept(nodes: list[Node]) -> dict:
 
 
 def _inputs(node: Node, values: dict) -> list[Input]:
-    primitive = node.plan.primitive
-    names = primitive.inputs
-    if primitive.variadic:
-        names = [f"{names[0]}[{x}]" for x in range(len(node.sources))]
     return [
-        Input(name, source, constant if source is None else at(values, source))
-        for name, source, constant in zip(names, node.sources, _recorded(node))
+        Input(input_name(node.plan.primitive, x), source, constant if source is None else at(values, source))
+        for x, (source, constant) in enumerate(zip(node.sources, _recorded(node)))
     ]
 
 

@@ -12,6 +12,7 @@ from .. import autodiff
 from ..autodiff import WHICH, Call, Node, Observer, ObserverError, Tensor, observed
 from ..backend import to_host, xp
 from ..nn.module import Module
+from .graph import input_name
 
 
 class GuardError(ObserverError):
@@ -89,10 +90,7 @@ def _of_call(call: Call, fault: str) -> GuardError:
     """What to say of a call whose output is not finite."""
     primitive, module = call.primitive, autodiff._module
     named = _words(primitive.name, call.place, module)
-    names = primitive.inputs
-    if primitive.variadic:
-        names = [f"{names[0]}[{k}]" for k in range(len(call.inputs))]
-    inputs = dict(zip(names, call.inputs))
+    inputs = {input_name(primitive, x): value for x, value in enumerate(call.inputs)}
     for name, x in inputs.items():
         if bad := _fault(x):
             text = f"{bad} came from outside in the input {name!r} of {named}"
@@ -164,7 +162,8 @@ def _changed(node: Node, needs: list[int]) -> str:
     names += ["the output", *(f"the argument {name!r}" for name in primitive.static)]
     for need in (need for need in needs if need in node.record.before):
         for array, before in zip(_arrays(node.record[need]), _arrays(node.record.before[need])):
-            if isinstance(array, xp.ndarray) and not bool((array == before).all()):
-                index = tuple(numpy.argwhere(to_host(array != before))[0].tolist())
+            if isinstance(array, xp.ndarray) and not bool(xp.array_equal(array, before, equal_nan=True)):
+                differs = (array != before) & ~(xp.isnan(array) & xp.isnan(before))
+                index = tuple(numpy.argwhere(to_host(differs))[0].tolist())
                 return f"{names[need]} at {list(index)} was {before[index]} and is {array[index]} in"
     return ""

@@ -20,6 +20,7 @@ from ..autodiff import Call, Observer, Tensor, observed
 from ..backend import numpy, xp
 from .derivatives import CHANGED, Fault, Function, GradientError, check_derivatives
 from .differences import KINK, STEEP, Variable, size_of
+from .graph import input_name
 from .patterns import pattern_of
 
 RANDOM = "random function"
@@ -91,9 +92,7 @@ class _Alone:
         }
 
     def name(self, x: int) -> str:
-        """The name of an input, as the primitive's parameter."""
-        names = self.primitive.inputs
-        return f"{names[0]}[{x}]" if self.primitive.variadic else names[x]
+        return input_name(self.primitive, x)
 
     def scaled(self, factor: float) -> _Alone:
         """The call with other values in its tracked inputs."""
@@ -181,7 +180,8 @@ class _Search:
 
     def fault(self, call: _Alone, x: int, error: GradientError) -> Fault:
         rule = call.primitive.rule(x)
-        about = "" if error.variable in (call.name(x), "") else f" with respect to {error.variable}"
+        told = error.variable in (call.name(x), "") or error.pattern == CHANGED
+        about = "" if told else f" with respect to {error.variable}"
         cause = error.__cause__ and error.__cause__.__cause__
         words = f"it failed: {type(cause).__name__}: {cause}" if cause else error.args[0] + about
         return Fault(
@@ -247,17 +247,17 @@ def _changed_in_place(error, function: Function):
 
 
 class _Copies(Observer):
-    """Of all arrays that recorded calls were given and gave."""
+    """Of the arrays that recorded calls were given, and of those that all calls gave."""
 
     def __init__(self):
         self.held: list[tuple] = []
 
     def called(self, call: Call) -> None:
         outs = call.out if isinstance(call.out, tuple) else (call.out,)
-        named = (
-            [(f"input {_Alone(call).name(x)!r}", a) for x, a in enumerate(call.inputs)] if call.node else []
-        )
-        for name, array in named + [("output", out) for out in outs]:
+        named = [("output", out) for out in outs]
+        if call.node is not None:
+            named += [(f"input {input_name(call.primitive, x)!r}", a) for x, a in enumerate(call.inputs)]
+        for name, array in named:
             if isinstance(array, xp.ndarray):
                 self.held.append((call, name, array, array.copy()))
 
@@ -364,8 +364,6 @@ class _Constants(Observer):
 
     def called(self, call: Call) -> None:
         sources = call.node.sources if call.node else [None] * len(call.inputs)
-        names = call.primitive.inputs
         for x, (value, source) in enumerate(zip(call.inputs, sources)):
             if source is None and isinstance(value, xp.ndarray):
-                name = f"{names[0]}[{x}]" if call.primitive.variadic else names[x]
-                self.given.append((call, name, value.copy()))
+                self.given.append((call, input_name(call.primitive, x), value.copy()))

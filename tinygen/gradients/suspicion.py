@@ -60,7 +60,9 @@ def values_not_finite(found: Findings) -> Found:
         inputs = [(given, _numbers(given.value)) for given in found.graph.inputs(node)]
         bad = [(given, numbers) for given, numbers in inputs if not _finite(numbers)]
         if not bad:
-            yield node, f"the first {_what(found.values[node])}: its inputs are finite"
+            known = all(given.value is not None for given, _ in inputs)
+            of_inputs = "its inputs are finite" if known else "its inputs are not known any more"
+            yield node, f"the first {_what(found.values[node])}: {of_inputs}"
         for given, numbers in bad:
             if given.source is None:
                 yield node, f"{_what(numbers)} came in with the constant {given.parameter!r}"
@@ -71,7 +73,8 @@ def gradients_not_finite(found: Findings) -> Found:
     for (node, x), numbers in found.contributions.items():
         if _finite(found.gradients.get(node)) and not _finite(numbers):
             rule = node.plan.primitive.rule(x)
-            maker = f"the rule for {rule.parameter!r}, {rule.formula}, made it of a finite ȳ"
+            formula = f" ({rule.formula})" if rule.formula else ""
+            maker = f"the rule for {rule.parameter!r}{formula} made it of a finite ȳ"
             yield node, f"the first {_what(numbers)} in backward: {maker}"
 
 
@@ -152,7 +155,7 @@ def float64(found: Findings) -> Found:
 
 
 def _numbers(value) -> Numbers | None:
-    return numbers_of(xp.asarray(value))
+    return None if value is None else numbers_of(xp.asarray(value))
 
 
 def _finite(numbers: Numbers | None) -> bool:

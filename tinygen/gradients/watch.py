@@ -14,6 +14,7 @@ from ..autodiff import Tensor
 from ..backend import xp
 from ..nn.module import Module
 from ..optim import Optimizer
+from ..plots import write_figure
 
 POINTS = 200  # of a curve at most; each is the mean over so many steps as it takes
 USUAL = 1e-3  # for the ratio of update to parameter, by order of magnitude
@@ -26,7 +27,8 @@ def watch(model: Module, every: int = 10) -> Iterator[History]:
 
     every: record the steps t = 1, 1 + every, 1 + 2 every, ... Recording takes time like an optimizer's step.
 
-    Raises ValueError for a model without parameters and an `every` below 1."""
+    Raises TypeError for what is no Module, and ValueError for a model without parameters and an `every` that
+    is no int of 1 or more."""
     history = History(model, every)
     optim.step_watchers.append(history.before_step)
     try:
@@ -52,12 +54,14 @@ class History:
     until they are asked for."""
 
     def __init__(self, model: Module, every: int):
+        if not isinstance(model, Module):
+            raise TypeError(f"watch: model: expected a Module, got {type(model).__name__}")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"watch: every: expected an int of 1 or more, got {every!r}")
         self._names = {parameter: name for name, parameter in model.named_parameters()}
         self._ndim = {name: parameter.ndim for parameter, name in self._names.items()}
         if not self._names:
             raise ValueError(f"watch: model: expected a module with parameters, got {model!r}")
-        if every < 1:
-            raise ValueError(f"watch: every: expected at least 1, got {every}")
         self._every = every
         # names of parameters -> for each step recorded of them: t, and (3 · parameters,) squares of norms
         self._steps: dict[tuple[str, ...], list[tuple[int, Any]]] = {}
@@ -87,8 +91,10 @@ class History:
             theta, g, change = numpy.sqrt(squares.reshape(len(made), 3, len(names))).transpose(1, 2, 0)
             ratios = numpy.divide(change, theta, out=numpy.full_like(theta, numpy.nan), where=theta != 0)
             for name, *curves in zip(names, g, ratios):
-                earlier = found.get(name, ((), (), ()))  # by an optimizer of other parameters
-                found[name] = Curves(*map(numpy.append, earlier, (steps, *curves)))
+                curves = Curves(steps, *curves)
+                if name in found:  # from steps of an optimizer of other parameters
+                    curves = Curves(*map(numpy.append, found[name], curves))
+                found[name] = curves
         return found
 
     def plot(self, path: str | Path) -> None:
@@ -121,7 +127,7 @@ class History:
         for axes in (left, right):
             axes.grid(alpha=0.3)
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-        figure.savefig(path, dpi=130)
+        write_figure(path, figure)
 
 
 def _averaged(values: numpy.ndarray) -> numpy.ndarray:

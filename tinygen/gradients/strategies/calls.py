@@ -1,9 +1,10 @@
 """Calls of primitives: inputs inside the domain that a primitive declares, with static arguments that fit.
 
-Two domains are of several inputs together:
+Three domains are of several inputs together:
 
     matrix product: a, b of any batch axes that broadcast
     affine: x (N, I), weight (I, O), bias (O,)
+    scaled rows: x (N, D), a (D,), b (D,)
 """
 
 from __future__ import annotations
@@ -102,7 +103,17 @@ def _affine(draw):
     return draw(alike([(n, i), (i, o), (o,)]))
 
 
-TOGETHER: dict[str, Callable] = {"matrix product": _matrix_product, "affine": _affine}
+@st.composite
+def _scaled_rows(draw):
+    n, d = draw(st.tuples(*[st.integers(0, 3)] * 2))
+    return draw(alike([(n, d), (d,), (d,)]))
+
+
+TOGETHER: dict[str, Callable] = {
+    "matrix product": _matrix_product,
+    "affine": _affine,
+    "scaled rows": _scaled_rows,
+}
 
 
 # Calls of primitives whose static arguments depend on their inputs ----------------------------------------
@@ -294,6 +305,7 @@ STRUCTURES: dict[str, Callable] = {
     "log_softmax": _on_axes(least=1, axis=one_axis),
     "standardize": _on_matrices(lambda s, kept: [s], epsilon=st.sampled_from([0.01, 0.1, 1.0])),
     "projection": _on_matrices(lambda s, kept: [s, s, kept]),
+    "dot": _on_matrices(lambda s, kept: [s, s]),
     "cumsum": _on_axes(axis=one_axis),
     "flip": _on_axes(),
     "reshape": _on_shape(lambda s: {"shape": st.sampled_from([s[::-1], (1, *s), (math.prod(s),)])}),
@@ -312,6 +324,10 @@ STRUCTURES: dict[str, Callable] = {
     "split": _split,
     "unstack": _on_shape(lambda s: {"axis": st.integers(0, len(s) - 1)}, min_dims=1, min_side=1),
     "conv2d": _on_convolution(lambda c: ([c.x, c.w], c.geometry)),
+    "conv2d_plus": lambda known: st.one_of(
+        _on_convolution(lambda c: ([c.x, c.w, c.w[3:]], c.geometry))(known),
+        _on_convolution(lambda c: ([c.x, c.w, c.y], c.geometry))(known),
+    ),
     "conv_transpose2d": _on_convolution(lambda c: ([c.y, c.w], {"size": c.x[1:3], **c.geometry})),
     "conv2d_kernel": _on_convolution(lambda c: ([c.x, c.y], {"kernel": c.w[:2], **c.geometry})),
     "windows": _on_convolution(lambda c: ([c.x], {"kernel": c.w[:2], "stride": c.stride}), padded=False),

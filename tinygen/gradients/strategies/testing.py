@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -10,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ...nn import Module, Sequential
-from ..check import check_gradients
+from ..check import GradientError, check_gradients
 from .calls import Call, on_device
 
 
@@ -25,22 +26,26 @@ def gradient_test(f: Callable, *inputs, order: int = 1, params: Module | None = 
 
     Returns a function without arguments, for pytest to find under a name that begins with `test`, or to be
     called. It raises `GradientError` for the smallest example that still fails, which hypothesis shows; and
-    TypeError for what f does not take. How many examples are drawn is a setting of hypothesis."""
+    TypeError for what f does not take. If f itself is a primitive, its call is told to be at the line of
+    `gradient_test`. How many examples are drawn is a setting of hypothesis."""
     for strategy in (*inputs, *static.values()):
         if not isinstance(strategy, st.SearchStrategy):
             raise TypeError(f"gradient_test: expected strategies, got {type(strategy).__name__}")
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
+    caller = sys._getframe(1)
+    place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
     def test(call):
         __tracebackhide__ = True  # pytest shows the error alone
         static = {key: on_device(value) for key, value in call.static.items()}
         modules = [holder for holder in (params, f, *static.values()) if isinstance(holder, Module)]
-        check_gradients(
-            partial(f, **static) if static else f,
-            *call.inputs,
-            params=modules[0] if len(modules) == 1 else Sequential(*modules),
-            order=order,
-        )
+        module = modules[0] if len(modules) == 1 else Sequential(*modules)
+        try:
+            check_gradients(partial(f, **static) if static else f, *call.inputs, params=module, order=order)
+        except GradientError as error:
+            # Where f is a primitive, it is this function that calls it.
+            error.tell_place(f"{__file__}:{error.__traceback__.tb_lineno}", place)
+            raise
 
     test.__name__ = test.__qualname__ = f"test_{name}"
     # A first call may take long; and the lines that only failing examples run are the checker's.
