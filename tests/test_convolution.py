@@ -209,6 +209,40 @@ def test_each_of_the_three_has_the_others_for_gradients(geometry):
     )
 
 
+@pytest.mark.parametrize("of_images", [False, True])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_gradients_with_what_is_added(geometry, of_images):
+    x_shape, w_shape, arguments = GEOMETRIES[geometry]
+    x, w = normal(*x_shape), normal(*w_shape)
+    b = normal(*(conv2d(x, w, **arguments).shape if of_images else w_shape[3:]))
+    order = 3 if geometry in ("lines", "strided") else 2
+    check_gradients(lambda x, w, b: conv2d(x, w, **arguments, plus=b) ** 2, x, w, b, order=order)
+
+
+@examples
+@given(problems(), st.booleans())
+def test_what_is_added_is_added(workspace, problem, of_images):
+    x, w, arguments = problem
+    b = normal(*(conv2d(x, w, **arguments).shape if of_images else w.shape[3:]))
+    inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+    y, expected = (
+        conv2d(*inputs[:2], **arguments, plus=inputs[2]),
+        conv2d(*inputs[:2], **arguments) + inputs[2],
+    )
+    np.testing.assert_allclose(y.data, expected.data, rtol=1e-12, atol=1e-12)
+    g = normal(*y.shape)
+    for ours, right in zip(grad(y, inputs, g), grad(expected, inputs, g)):
+        assert ours.shape == right.shape
+        np.testing.assert_allclose(ours.data, right.data, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_added_may_have_the_shape_of_a_bias_and_of_the_result():
+    """(1, 1, 1, o) is added as images of the result's shape."""
+    x, w, b = normal(1, 3, 3, 2), normal(3, 3, 2, 4), normal(1, 1, 1, 4)
+    np.testing.assert_allclose(conv2d(x, w, plus=b), conv2d(x, w) + b)
+    check_gradients(lambda x, w, b: conv2d(x, w, plus=b), x, w, b, order=2)
+
+
 def test_gradient_penalty():
     """The gradient of a norm of a gradient, as in WGAN-GP, through two layers."""
     x, w, v = normal(2, 6, 6, 1), normal(4, 4, 1, 2), normal(3, 3, 2, 1)
@@ -262,11 +296,18 @@ def test_pooling_and_upsampling_values():
     np.testing.assert_array_equal(upsample_nearest2d(x, (2, 3)), x.repeat(2, axis=1).repeat(3, axis=2))
 
 
+def plus(x, w, b, **arguments):
+    return conv2d(x, w, **arguments, plus=b)
+
+
 FUNCTIONS = [
     (conv2d, [(5, 6, 2), (3, 3, 2, 4)], {"padding": 1}),
     (conv2d, [(5, 6, 2), (4, 4, 2, 4)], {"stride": 2}),
     (conv2d, [(5, 6, 4), (3, 3, 4, 1)], {"dilation": 2}),
     (conv2d, [(5, 6, 2), (1, 1, 2, 4)], {}),
+    (plus, [(5, 6, 2), (3, 3, 2, 4), (4,)], {"padding": 1}),
+    (plus, [(5, 6, 4), (3, 3, 4, 1), (1,)], {"padding": 1}),
+    (plus, [(5, 6, 2), (4, 4, 2, 4), (4,)], {"stride": 2}),
     (conv_transpose2d, [(5, 6, 2), (4, 4, 3, 2)], {"stride": 2, "padding": 1}),
     (conv_transpose2d, [(5, 6, 2), (3, 3, 3, 2)], {"padding": 1}),
     (conv1d, [(5, 2), (3, 2, 4)], {"padding": "same"}),
@@ -335,6 +376,17 @@ TRANSPOSED = np.zeros((3, 3, 4, 3))
         (lambda: conv2d(IMAGES, KERNELS, padding=(1, 1, 1, 1)), ["conv2d", "padding", "(1, 1, 1, 1)"]),
         (lambda: conv2d(IMAGES, KERNELS, padding=np.ones(2)), ["conv2d", "padding"]),
         (lambda: conv2d(IMAGES, KERNELS, dilation=3), ["conv2d", "x", "(7, 7)", "(5, 5)"]),
+        (
+            lambda: conv2d(IMAGES, KERNELS, plus=np.zeros(3)),
+            ["conv2d", "plus", "(4,) or (2, 3, 3, 4)", "(3,)"],
+        ),
+        (lambda: conv2d(IMAGES, KERNELS, plus=np.zeros((3, 3, 4))), ["conv2d", "plus", "(3, 3, 4)"]),
+        (lambda: conv2d(IMAGES, KERNELS, plus=np.zeros((1, 3, 3, 4))), ["conv2d", "plus", "(1, 3, 3, 4)"]),
+        (
+            lambda: conv2d(IMAGES, KERNELS, padding=1, plus=np.zeros((2, 3, 3, 4))),
+            ["conv2d", "plus", "(2, 5, 5, 4)", "(2, 3, 3, 4)"],
+        ),
+        (lambda: conv2d(IMAGES, KERNELS, plus=0.5), ["conv2d", "plus", "0.5"]),
         (lambda: conv2d(IMAGES, KERNELS[:0]), ["conv2d", "x", "(5, 5)"]),
         (lambda: conv1d(IMAGES, KERNELS), ["conv1d", "x", "(N, L, C_in)"]),
         (lambda: conv1d(IMAGES[0], KERNELS[0, :, :2]), ["conv1d", "x", "2 channels", "3"]),

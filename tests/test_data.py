@@ -352,13 +352,11 @@ def test_an_interrupted_download_leaves_nothing(folders, arrays, monkeypatch, tm
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_nothing(folders, arrays, monkeypatch, error):
-    def write_half(path, content):
-        with open(path, "wb") as file:
-            file.write(content[: len(content) // 2])
+    def fail(descriptor):
         raise error
 
     monkeypatch.setattr(images, "urlopen", Mirrors(arrays))
-    monkeypatch.setattr(Path, "write_bytes", write_half)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(type(error)):
         load("mnist")
     assert not list(folders["cache"].iterdir())

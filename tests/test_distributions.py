@@ -149,7 +149,15 @@ def test_draws_have_the_distribution(family, dtype, device):
     assert np.isfinite(to_host(p.log_prob(xp.asarray(x)))).all()
 
 
-class Extremes:
+def test_a_generator_that_is_not_of_tinygen_is_refused():
+    for draw in (Normal(0.0, 0.0).sample, Normal(0.0, 0.0).rsample):
+        with pytest.raises(
+            TypeError, match="Normal: rng: expected a tinygen generator or None, got RandomState"
+        ):
+            draw(np.random.RandomState(0))
+
+
+class Extremes(Generator):
     """A generator that draws only the ends of what NumPy's draws from, 0 and the last number before 1; and
     `ends`: rounding to float32 may give 1 elsewhere."""
 
@@ -185,7 +193,8 @@ def test_no_draw_is_infinite_or_outside_the_support(dtype):
 def test_uniform_draws_end_where_they_should(dtype):
     low, width = rng.normal(size=(2, 10_000)).astype(dtype)
     p = Uniform(low, low + abs(width))
-    p.log_prob(p.sample(Extremes()))
+    x = p.sample(Extremes())
+    assert ((p.low <= x) & (x <= p.high)).all() and np.isfinite(p.log_prob(x)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].parameters])

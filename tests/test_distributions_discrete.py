@@ -8,7 +8,15 @@ from scipy import integrate, special, stats
 
 import tinygen as tg
 from tinygen.backend import Generator, to_host, xp
-from tinygen.distributions import Bernoulli, Categorical, Dirichlet, DiscretizedLogistic, Mixture, Normal
+from tinygen.distributions import (
+    Bernoulli,
+    Categorical,
+    Dirichlet,
+    DiscretizedLogistic,
+    Mixture,
+    Normal,
+    Uniform,
+)
 from tinygen.gradients import check_gradients
 
 rng = np.random.default_rng(0)
@@ -253,6 +261,19 @@ def test_mixture_of_normals_integrates_to_one_and_has_its_moments(count, seed):
     assert p.variance == pytest.approx(integrate.simpson(density * (x - mean) ** 2, x=x), rel=1e-9)
 
 
+def test_one_mixture_of_labels_for_values_of_any_shape(device):
+    weights, tables = special.softmax(LOGITS[0]), special.softmax(rng.normal(size=(3, 4)), axis=-1)
+    log_weights = xp.asarray(np.log(weights))
+    x = np.array([[0, 1], [1, 0]])
+    p = Mixture(log_weights, Bernoulli(xp.asarray(special.logit(tables[:, 0]))))
+    one = weights @ tables[:, 0]
+    computed = to_host(p.log_prob(xp.asarray(x.astype("float64"))))
+    np.testing.assert_allclose(computed, np.log(np.where(x == 1, one, 1 - one)), rtol=1e-12)
+    p = Mixture(log_weights, Categorical(xp.asarray(np.log(tables))))
+    computed = to_host(p.log_prob(xp.asarray(x)))
+    np.testing.assert_allclose(computed, np.log((weights @ tables)[x]), rtol=1e-12)
+
+
 def test_mixture_is_pytorchs_with_its_gradients():
     torch = pytest.importorskip("torch")
     arrays = [LOGITS, MEANS, LOG_VARIANCES, rng.normal(size=2)]
@@ -333,8 +354,11 @@ def test_a_mixture_is_refused():
         Mixture(LOGITS, Normal(LOGITS[0], LOGITS[0]))
     with pytest.raises(ValueError, match=r"as logits, got float32 and \(2, 3\)"):
         Mixture(LOGITS, Normal(LOGITS.astype("float32"), 0.0))
-    for components in (None, Dirichlet((1, 2))):
-        with pytest.raises(TypeError, match=r"Mixture: components: expected a distribution of numbers, got"):
+    for components in (None, Dirichlet((1, 2)), Uniform(0 * LOGITS, 1 + 0 * LOGITS)):
+        with pytest.raises(
+            TypeError,
+            match=r"Mixture: components: expected a distribution of numbers, other than Uniform, got",
+        ):
             Mixture(LOGITS, components)
     p = Mixture(LOGITS, Normal(LOGITS, LOGITS))
     with pytest.raises(ValueError, match=r"Mixture.log_prob: x: expected shape \(2,\), got \(2, 3\)"):

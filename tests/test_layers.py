@@ -180,6 +180,10 @@ def test_activations_and_shapes():
     np.testing.assert_array_equal(nn.Tanh()(x), np.tanh(x))
     np.testing.assert_array_equal(nn.Flatten()(x), x.reshape(4, 6))
     np.testing.assert_array_equal(nn.Reshape((3, 1, 2))(x), x.reshape(4, 3, 1, 2))
+    with pytest.raises(ValueError, match="Reshape: shape: expected a tuple of ints, got 6"):
+        nn.Reshape(6)
+    with pytest.raises(ValueError, match="Reshape: shape: expected an int of at least 1, got -1"):
+        nn.Reshape((-1,))
     assert nn.Flatten()(array(4)).shape == (4, 1)
 
 

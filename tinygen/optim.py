@@ -180,7 +180,9 @@ class SGD(Optimizer):
     average, v ← μ v − lr g and θ ← θ + v, which is the same as long as it is constant."""
 
     def __init__(self, params: Iterable[Tensor], lr: float | Callable, momentum: float = 0.0):
-        _require(0 <= momentum < 1, "momentum", "0 <= momentum < 1", momentum)
+        _require(
+            _is_number(momentum) and 0 <= momentum < 1, "momentum", "a number, 0 <= momentum < 1", momentum
+        )
         super().__init__(params, lr)
         self.momentum = float(momentum)
         self._averages = {"b": xp.zeros_like(self._flat)}
@@ -202,8 +204,8 @@ class RMSProp(Optimizer):
     def __init__(
         self, params: Iterable[Tensor], lr: float | Callable = 1e-2, alpha: float = 0.99, eps: float = 1e-8
     ):
-        _require(0 <= alpha < 1, "alpha", "0 <= alpha < 1", alpha)
-        _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
+        _require(_is_number(alpha) and 0 <= alpha < 1, "alpha", "a number, 0 <= alpha < 1", alpha)
+        _require(_is_number(eps) and eps >= 0, "eps", "a number of at least 0", eps)
         super().__init__(params, lr)
         self.alpha, self.eps = float(alpha), float(eps)
         self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
@@ -238,11 +240,11 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ):
-        beta1, beta2 = betas
-        _require(0 <= beta1 < 1 and 0 <= beta2 < 1, "betas", "two numbers, 0 <= beta < 1", betas)
-        _require(0 <= eps < math.inf, "eps", "a number of at least 0", eps)
+        pair = isinstance(betas, (tuple, list)) and len(betas) == 2 and all(map(_is_number, betas))
+        _require(pair and all(0 <= b < 1 for b in betas), "betas", "two numbers, 0 <= beta < 1", betas)
+        _require(_is_number(eps) and eps >= 0, "eps", "a number of at least 0", eps)
         super().__init__(params, lr)
-        self.betas, self.eps = (float(beta1), float(beta2)), float(eps)
+        self.betas, self.eps = tuple(map(float, betas)), float(eps)
         # m / (1 − β₁) and v / (1 − β₂)
         self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
         self._decays = {"betas": list(self.betas)}

@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import math
 import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -20,6 +19,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np  # not the backend's xp: data live on the host, and batches go to the device
+
+from ..files import replacing
 
 SOURCES = {
     "digits": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. "
@@ -156,7 +157,9 @@ def _download(name, stem):
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{url}: {error}")
         else:
-            _write_atomically(path, raw)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(raw)
             return path
     raise FileNotFoundError(
         f"{path.name} (or the same without .gz) of {name} is in none of "
@@ -178,14 +181,6 @@ def _progress(response, url):
         return contextlib.nullcontext(response)
     total = int(response.headers.get("Content-Length", 0)) or None
     return tqdm.wrapattr(response, "read", total=total, desc=url.rpartition("/")[2])
-
-
-def _write_atomically(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder, path.name)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
 
 
 def _decode(raw, name, stem, origin):

@@ -26,10 +26,10 @@ class Toy:
     def sample(self, n: int, rng: Generator | None = None):
         """n independent points, float32 (n, 2), on the current device.
 
-        rng: draws them; the default generator if None. Raises ValueError for a negative n, and TypeError for
+        rng: draws them; the default generator if None. Raises ValueError for another n, and TypeError for
             another rng."""
-        if n < 0:
-            raise ValueError(f"n: expected at least 0, got {n}")
+        if not isinstance(n, int) or n < 0:
+            raise ValueError(f"n: expected an int of at least 0, got {n!r}")
         return self._draw(n, given_or_default(rng)).astype("float32")
 
 

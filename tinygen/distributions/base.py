@@ -67,12 +67,12 @@ class Distribution:
     def sample(self, rng: Generator | None = None, shape: tuple[int, ...] | None = None):
         """A draw as a raw array, without history.
 
-        rng: the source; the default generator if None.
+        rng: the source; the default generator if None. Raises TypeError for what is no generator of tinygen.
         shape: that of a draw (without `event`) where the distribution's own is (); ValueError if it is not.
         """
-        shape = self._draw_shape(shape)
+        rng, shape = self._source(rng), self._draw_shape(shape)
         with no_grad():
-            return ops.raw(self._draw(rng or backend.default_generator(), shape))
+            return ops.raw(self._draw(rng, shape))
 
     def entropy(self):
         """−E log p(x), where it has a closed form; NotImplementedError where it has not."""
@@ -148,6 +148,14 @@ class Distribution:
             axes = [*(self.shape or ["..."]), *self.event]
             raise ValueError(f"{name}: expected shape ({', '.join(map(str, axes))}), got {x.shape}")
 
+    def _source(self, rng: Generator | None) -> Generator:
+        if rng is None:
+            return backend.default_generator()
+        if not isinstance(rng, Generator):
+            expected = "a tinygen generator or None"
+            raise TypeError(f"{self._named('rng')}: expected {expected}, got {type(rng).__name__}")
+        return rng
+
     def _draw_shape(self, shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if shape is None or shape == self.shape:
             return self.shape
@@ -170,8 +178,7 @@ class Reparameterized(Distribution):
 
     def rsample(self, rng: Generator | None = None, shape: tuple[int, ...] | None = None):
         """A draw through which gradients reach the parameters; arguments and errors as in `sample`."""
-        shape = self._draw_shape(shape)
-        return self._draw(rng or backend.default_generator(), shape)
+        return self._draw(self._source(rng), self._draw_shape(shape))
 
 
 def open_uniform(rng: Generator, shape: tuple[int, ...], dtype):

@@ -33,7 +33,7 @@ class Bernoulli(Distribution):
 
     def _log_prob(self, x):
         """x l − log(1 + eˡ)."""
-        shape = self.shape or x.shape
+        shape = xp.broadcast_shapes(self.shape, x.shape)
         return ops.bernoulli_log_likelihood(spread(self.logits, shape), spread(x, shape))
 
     def entropy(self):
@@ -65,7 +65,7 @@ class Categorical(Distribution):
 
     def _log_prob(self, x):
         """lₓ − log Σₖ exp lₖ."""
-        shape = self.shape or x.shape
+        shape = xp.broadcast_shapes(self.shape, x.shape)
         logits = ops.broadcast_to(self.logits, (*shape, self.logits.shape[-1]))
         return -ops.categorical_cross_entropy(logits, spread(ops.raw(x), shape))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import ops
 from .base import Distribution
 from .discrete import Categorical
+from .location_scale import Uniform
 
 
 class Mixture(Distribution):
@@ -12,16 +13,16 @@ class Mixture(Distribution):
 
     logits: l, (..., K).
     components: p₁ ... p_K, a distribution of numbers (Normal, DiscretizedLogistic, ...) whose parameters have
-        the shape (..., K). It says what x may be.
+        the shape (..., K). It says what x may be; so not Uniform, where that differs from one to another.
 
     x has the shape (...). Draws have no gradient. Raises TypeError or ValueError for logits and components
     that do not fit each other."""
 
     def __init__(self, logits, components: Distribution):
         self.logits = self._logits(logits)
-        if not isinstance(components, Distribution) or components.event:
-            got = type(components).__name__
-            raise TypeError(f"Mixture: components: expected a distribution of numbers, got {got}")
+        if not isinstance(components, Distribution) or isinstance(components, Uniform) or components.event:
+            expected, got = "a distribution of numbers, other than Uniform", type(components).__name__
+            raise TypeError(f"Mixture: components: expected {expected}, got {got}")
         self.components, self.support = components, components.support
         got = components.dtype, components.shape
         if got != (self.dtype, self.logits.shape):

@@ -90,7 +90,11 @@ class Reshape(Module):
     """x (N, ...) to (N, *shape). Raises ValueError where an example has another number of elements."""
 
     def __init__(self, shape: tuple[int, ...]):
-        self.shape = tuple(shape)
+        if not isinstance(shape, tuple):
+            raise ValueError(f"Reshape: shape: expected a tuple of ints, got {shape!r}")
+        for size in shape:
+            self._expect_counts(shape=size)
+        self.shape = shape
 
     def forward(self, x):
         size = math.prod(self.shape)

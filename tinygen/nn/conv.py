@@ -116,8 +116,7 @@ class Conv2d(Module):
         least = [size - sum(around) for size, around in zip(self._kernel, self._around)]
         if x.shape[1] < least[0] or x.shape[2] < least[1]:
             raise self._refusal(x, f"height and width of at least {least[0]} and {least[1]}")
-        y = conv2d(x, self.weight, self.stride, self._around)
-        return y if self.bias is None else y + self.bias
+        return conv2d(x, self.weight, self.stride, self._around, plus=self.bias)
 
     def __repr__(self) -> str:
         return (

@@ -8,7 +8,7 @@ import numpy  # parameters and state are made on the host
 
 from .. import ops
 from ..autodiff import Tensor
-from ..ops.normalization import standardize
+from ..ops.normalization import scale_and_shift, standardize
 from .module import Module
 
 EPSILON = 1e-5  # ε, added to variances
@@ -47,7 +47,7 @@ class BatchNorm(Module):
             raise self._refusal(x, "two or more values of each feature in training")
         rows = ops.reshape(x, (n, self.features))
         y = self._by_batch(rows) if self.training else self._by_running(rows)
-        return ops.reshape(y * self.weight + self.bias, x.shape)
+        return ops.reshape(scale_and_shift(y, self.weight, self.bias), x.shape)
 
     def _by_batch(self, x):
         n = len(x)
@@ -89,7 +89,8 @@ class LayerNorm(Module):
         self._expect(x, self.weight.dtype, ..., *self.shape)
         rows = (math.prod(x.shape[: -len(self.shape)]), self.weight.size)
         y, _, _ = standardize(ops.reshape(x, rows), 1, EPSILON)
-        return ops.reshape(y, x.shape) * self.weight + self.bias
+        weight, bias = ops.reshape(self.weight, rows[1:]), ops.reshape(self.bias, rows[1:])
+        return ops.reshape(scale_and_shift(y, weight, bias), x.shape)
 
     def __repr__(self) -> str:
         return f"LayerNorm({self.shape[0] if len(self.shape) == 1 else self.shape})"

@@ -25,6 +25,7 @@ from operator import index
 from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
+from . import reduction
 from .elementwise import raw
 from .shaping import reshape
 
@@ -34,17 +35,13 @@ from .shaping import reshape
 @primitive(domain="real")
 def _conv2d(x, w, *, stride, padding, dilation):
     """y[n,i,j,o] = Σ_pqc x[n, i·s + p·d − top, j·s + q·d − left, c] w[p,q,c,o]"""
-    kernel = w.shape[:2]
-    x, padding = _cropped(x, padding)
-    size = tuple(map(_output_size, x.shape[1:3], kernel, stride, padding, dilation))
-    y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
-    if _by_lines(w.shape, stride):
-        _convolve_by_lines(x, w, padding, dilation, out=y)
-        return y
-    matrix = w.reshape(-1, w.shape[3])
-    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
-        backend.matmul(windows, matrix, out=y[images].reshape(len(windows), -1))
-    return y
+    return _convolved(x, w, None, stride, padding, dilation)
+
+
+@primitive(domain="real")
+def _conv2d_plus(x, w, b, *, stride, padding, dilation):
+    """_conv2d, plus b (o,) or (n,i,j,o): added while y is in the cache."""
+    return _convolved(x, w, b, stride, padding, dilation)
 
 
 @primitive(domain="real")
@@ -90,19 +87,25 @@ def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     return w
 
 
-_conv2d.vjp(
-    "x",
-    lambda g, w, x_shape, stride, padding, dilation: _conv_transpose2d(
-        g, w, size=x_shape[1:3], stride=stride, padding=padding, dilation=dilation
-    ),
-    formula="x̄[n, i·s + p·d, j·s + q·d] = Σ ȳ[n,i,j] w[p,q]ᵀ",
-)
-_conv2d.vjp(
-    "w",
-    lambda g, x, w_shape, stride, padding, dilation: _conv2d_kernel(
-        x, g, kernel=w_shape[:2], stride=stride, padding=padding, dilation=dilation
-    ),
-    formula="w̄[p,q] = Σ x[n, i·s + p·d, j·s + q·d]ᵀ ȳ[n,i,j]",
+for _convolution in (_conv2d, _conv2d_plus):
+    _convolution.vjp(
+        "x",
+        lambda g, w, x_shape, stride, padding, dilation: _conv_transpose2d(
+            g, w, size=x_shape[1:3], stride=stride, padding=padding, dilation=dilation
+        ),
+        formula="x̄[n, i·s + p·d, j·s + q·d] = Σ ȳ[n,i,j] w[p,q]ᵀ",
+    )
+    _convolution.vjp(
+        "w",
+        lambda g, x, w_shape, stride, padding, dilation: _conv2d_kernel(
+            x, g, kernel=w_shape[:2], stride=stride, padding=padding, dilation=dilation
+        ),
+        formula="w̄[p,q] = Σ x[n, i·s + p·d, j·s + q·d]ᵀ ȳ[n,i,j]",
+    )
+_conv2d_plus.vjp(
+    "b",
+    lambda g, b_shape: reduction.sum(g, axis=(0, 1, 2)) if len(b_shape) == 1 else g,
+    formula="b̄ = ȳ, summed over n, i, j where b is (o,)",
 )
 _conv_transpose2d.vjp(
     "y",
@@ -131,6 +134,30 @@ _conv2d_kernel.vjp(
 
 
 # Arrays: windows as the rows of a matrix ------------------------------------------------------------------
+
+
+def _convolved(x, w, b, stride, padding, dilation):
+    """x ∗ w, plus b where there is one."""
+    kernel = w.shape[:2]
+    x, padding = _cropped(x, padding)
+    size = tuple(map(_output_size, x.shape[1:3], kernel, stride, padding, dilation))
+    y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
+    if b is not None and b.ndim == 1:
+        b = xp.tile(b, (size[1], 1))  # a line of pixels at a time is added faster than a pixel
+    if _by_lines(w.shape, stride):
+        _convolve_by_lines(x, w, b, padding, dilation, out=y)
+        return y
+    matrix = w.reshape(-1, w.shape[3])
+    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
+        backend.matmul(windows, matrix, out=y[images].reshape(len(windows), -1))
+        _add(b, images, out=y)
+    return y
+
+
+def _add(b, images, out) -> None:
+    """Add b, (OW, C_out) or of the shape of out, to some images of it."""
+    if b is not None:
+        out[images] += b if b.ndim == 2 else b[images]
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: tuple, dilation: int) -> int:
@@ -215,8 +242,8 @@ def _line_matrices(x, kw: int, ow: int, padding, dilation) -> Iterator:
         yield images, lines.reshape(h, len(part), ow, kw * c)
 
 
-def _convolve_by_lines(x, w, padding, dilation, out) -> None:
-    """_conv2d at stride 1: out[n,i] = Σ_p z[i + p·d, n, p], where z[u,n,p] is what line p of the kernel
+def _convolve_by_lines(x, w, b, padding, dilation, out) -> None:
+    """x ∗ w (+ b) at stride 1: out[n,i] = Σ_p z[i + p·d, n, p] (+ b), where z[u,n,p] is what line p of the kernel
     makes of line u of padded image n."""
     (top, bottom), _ = padding
     h, (_, oh, ow, c_out), (kh, kw, c_in, _) = x.shape[1], out.shape, w.shape
@@ -232,6 +259,7 @@ def _convolve_by_lines(x, w, padding, dilation, out) -> None:
         u, n, j, p, o = z.strides
         shape, strides = (lines.shape[1], oh, ow, kh, c_out), (n, u, j, u * dilation[0] + p, o)
         xp.lib.stride_tricks.as_strided(z, shape, strides).sum(axis=3, out=out[images])
+        _add(b, images, out)
 
 
 def _kernel_by_lines(x, y, padding, dilation, out) -> None:
@@ -275,17 +303,18 @@ def _put_blocks(blocks, stride, corner, out) -> None:
 # Public functions -------------------------------------------------------------------------------------------
 
 
-def conv2d(x, w, stride=1, padding=0, dilation=1):
+def conv2d(x, w, stride=1, padding=0, dilation=1, plus=None):
     """Convolve images x (N, H, W, C_in) with kernels w (KH, KW, C_in, C_out).
 
     stride, dilation: an int, or a pair for height and width.
     padding: zeros around each image: an int, a pair for height and width, each an int or a pair (before,
         after); where negative, so many pixels are cut off instead. "valid" for none, "same" for output of
         size ⌈H / stride⌉, an odd zero being after.
+    plus: what is added to the result: a bias (C_out,), or images of the result's shape.
 
     Returns (N, OH, OW, C_out) with OH = ⌊(H + top + bottom − dilation·(KH − 1) − 1) / stride⌋ + 1, in the
     arguments' dtype. Raises ValueError where shapes do not fit."""
-    return _conv("conv2d", x, w, stride, padding, dilation)
+    return _conv("conv2d", x, w, stride, padding, dilation, plus)
 
 
 def conv1d(x, w, stride=1, padding=0, dilation=1):
@@ -301,7 +330,7 @@ def conv1d(x, w, stride=1, padding=0, dilation=1):
     return reshape(y, (n, *raw(y).shape[2:]))
 
 
-def _conv(function: str, x, w, stride, padding, dilation):
+def _conv(function: str, x, w, stride, padding, dilation, plus=None):
     _check_axes(function, "x", x, "(N, H, W, C_in)")
     _check_axes(function, "w", w, "(KH, KW, C_in, C_out)")
     size, kernel = raw(x).shape[1:3], raw(w).shape[:2]
@@ -313,7 +342,14 @@ def _conv(function: str, x, w, stride, padding, dilation):
     else:
         padding = _padding(function, padding, 'a number, pairs, "same" or "valid"')
     _check_fits(function, size, kernel, padding, dilation)
-    return _conv2d(x, w, stride=stride, padding=padding, dilation=dilation)
+    if plus is None:
+        return _conv2d(x, w, stride=stride, padding=padding, dilation=dilation)
+    outputs = raw(w).shape[3:]
+    result = (len(raw(x)), *map(_output_size, size, kernel, stride, padding, dilation), *outputs)
+    got = getattr(raw(plus), "shape", plus)
+    if got not in (outputs, result):
+        raise ValueError(f"{function}: plus: expected shape {outputs} or {result}, got {got}")
+    return _conv2d_plus(x, w, plus, stride=stride, padding=padding, dilation=dilation)
 
 
 def conv_transpose2d(x, w, stride=1, padding=0, output_padding=0, dilation=1):

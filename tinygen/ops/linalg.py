@@ -7,6 +7,7 @@ import math
 from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
+from . import reduction
 from .elementwise import raw
 from .shaping import expand_dims, reshape, squeeze
 
@@ -56,7 +57,7 @@ def _linear(x, weight, bias):
 
 _linear.vjp("x", lambda g, weight: _matmul(g, _t(weight)), formula="x̄ = ȳ Wᵀ")
 _linear.vjp("weight", lambda g, x: _matmul(_t(x), g), formula="W̄ = xᵀ ȳ")
-_linear.vjp("bias", lambda g: g.sum(axis=0), formula="b̄ = Σₙ ȳₙ")
+_linear.vjp("bias", lambda g: reduction.sum(g, axis=0), formula="b̄ = Σₙ ȳₙ")
 
 
 def linear(x, weight, bias):
