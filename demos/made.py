@@ -10,12 +10,13 @@ MNIST is binarized once, by sampling each pixel with the probability of its inte
 """
 
 import numpy as np
-from _cli import DRAW, Demo, mean_over, positive_int
+from _cli import DRAW, Demo, cosine, mean_over, positive_int
 
 import tinygen as tg
 from tinygen import data, optim, plots
 from tinygen.backend import Generator, to_host, xp
 from tinygen.models.autoregressive.made import MADE
+from tinygen.training import batch_count
 
 DEFAULTS = {
     "digits": {"epochs": 100, "batch_size": 20, "hidden": 500, "order": "natural"},
@@ -41,7 +42,8 @@ def independent_pixels(train, test):
 
 
 def draw_pictures(demo, made, x, shape, rng):
-    """samples.png, completions.png and masks.png; x: some images, (10, pixels)."""
+    """samples.png, completions.png and masks.png, where pixels are in their order and units by their degrees;
+    x: some images, (10, pixels)."""
 
     def images(vectors):
         return to_host(vectors).reshape(-1, *shape)
@@ -56,9 +58,13 @@ def draw_pictures(demo, made, x, shape, rng):
     title = "Test images; the half that is given, first in the order; below it draws of the rest"
     plots.save_images(demo.path("completions.png"), images(xp.concatenate(rows)), 10, title=title)
 
-    masks = [to_host(layer.mask.data) for layer in made.network.layers]
-    paths = np.linalg.multi_dot(masks) + to_host(made.network.direct.mask.data)
-    names = ["pixels", *(f"units of layer {k + 1}" for k in range(len(masks) - 1)), "conditionals"]
+    made.conditionals(x)  # leaves the masks of the first variant in the layers
+    network = made.network
+    units = [to_host(degrees.data[0]).argsort(kind="stable") for degrees in network.degrees]
+    in_order = zip([order, *units], [*units, order])
+    masks = [to_host(layer.mask.data)[np.ix_(*pair)] for layer, pair in zip(network.layers, in_order)]
+    paths = np.linalg.multi_dot(masks) + to_host(network.direct.mask.data)[np.ix_(order, order)]
+    names = ["pixels", *(f"units of layer {k + 1}" for k in range(len(units))), "conditionals"]
     matrices = {f"mask, {names[k]} to\n{names[k + 1]}": mask for k, mask in enumerate(masks)}
     matrices["all paths, pixels to\nconditionals"] = paths > 0
     plots.save_matrices(demo.path("masks.png"), matrices)
@@ -70,7 +76,7 @@ def main():
     demo.add("--layers", type=positive_int, default=1, what="hidden layers")
     demo.add_by_data("--order", choices=["natural", "reversed", "random"], what="of the pixels")
     demo.add("--variants", type=positive_int, default=1, what="sets of masks; several have random degrees")
-    demo.add("--learning-rate", type=float, default=1e-3, what="of Adam")
+    demo.add("--learning-rate", type=float, default=2e-3, what="of Adam at first; it falls to 0")
     flags, dataset = demo.start()
 
     if dataset.name != "digits":
@@ -86,7 +92,8 @@ def main():
         variants=flags.variants,
         direct=True,
     )
-    optimizer = optim.Adam(made.parameters(), lr=flags.learning_rate)
+    steps = flags.epochs * batch_count(len(train), flags.batch_size)
+    optimizer = optim.Adam(made.parameters(), lr=cosine(flags.learning_rate, steps))
     print(made)
 
     def nll(images):

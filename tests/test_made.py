@@ -14,13 +14,13 @@ import tinygen as tg
 from tinygen import ops, optim
 from tinygen.backend import Generator, device_of, to_host, xp
 from tinygen.gradients import check_gradients
-from tinygen.models.autoregressive.made import (
-    MADE,
+from tinygen.models.autoregressive.conditionals import (
     bernoulli,
     categorical,
     gaussian,
     mixture_of_gaussians,
 )
+from tinygen.models.autoregressive.made import MADE
 from tinygen.models.autoregressive.masked_network import MaskedNetwork
 from tinygen.models.autoregressive.sequential import fill, fill_naively
 
@@ -119,6 +119,34 @@ def test_even_degrees_are_spread_from_1_to_one_less_than_the_inputs():
     network = MaskedNetwork(5, [4, 8, 2])
     degrees = [of_layer.numpy()[0].tolist() for of_layer in network.degrees]
     assert degrees == [[1, 2, 3, 4], [1, 1, 2, 2, 3, 3, 4, 4], [1, 3]]
+
+
+@given(
+    inputs=st.integers(2, 30),
+    hidden=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    variants=st.integers(1, 3),
+    seed=st.integers(0, 999),
+)
+def test_no_hidden_unit_sees_nothing(inputs, hidden, variants, seed):
+    # A degree below all those of the layer before would cut a unit off; the degree D−1 sees every one.
+    tg.seed(seed)
+    network = MaskedNetwork(inputs, hidden, degrees="random", variants=variants)
+    for variant in range(variants):
+        below = np.arange(1, inputs + 1)
+        for units, degrees in zip(hidden, network.degrees):
+            degrees = degrees.numpy()[variant]
+            assert degrees.shape == (units,) and (degrees < inputs).all()
+            assert (degrees >= below.min()).all()
+            below = degrees
+
+
+def test_random_degrees_are_spread_from_the_least_of_the_layer_before_to_one_less_than_the_inputs():
+    tg.seed(0)
+    network = MaskedNetwork(9, [1, 4000], degrees="random", variants=20)
+    for least, degrees in zip(network.degrees[0].numpy()[:, 0], network.degrees[1].numpy()):
+        shares = np.bincount(degrees, minlength=9) / 4000
+        assert (shares[:least] == 0).all()
+        np.testing.assert_allclose(shares[least:], 1 / (9 - least), atol=0.04)
 
 
 def test_masked_weights_get_no_gradient_and_are_never_overwritten(device):

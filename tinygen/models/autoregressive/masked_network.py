@@ -27,7 +27,8 @@ class MaskedNetwork(nn.Module):
 
     inputs: D. hidden: the units of each hidden layer. size: the parameters of each element.
     order: "natural", "reversed", "random", or the elements 0 .. D−1 as they come one after another.
-    degrees: of hidden units, "even" from 1 to D−1, or "random" there (GGML section 4.2).
+    degrees: of hidden units, "even" from 1 to D−1, or "random" there, but none below all degrees of the layer
+        before: such a unit would see nothing (GGML section 4.2).
     variants: how many orders and sets of degrees there are, of which at least one is random; all share the
         weights (GGML sections 4.3 and 4.4).
     direct: connect the elements with the parameters directly too.
@@ -56,13 +57,14 @@ class MaskedNetwork(nn.Module):
         if degrees not in ("even", "random"):
             raise ValueError(f"MaskedNetwork: degrees: expected 'even' or 'random', got {degrees!r}")
         orders = numpy.stack([_order(order, inputs) for _ in range(variants)])
-        sets = [numpy.stack([_degrees(degrees, units, inputs) for _ in range(variants)]) for units in hidden]
+        degrees_of_layers = zip(*(_degrees(degrees, hidden, inputs) for _ in range(variants)))
         if variants > 1 and "random" not in (degrees, *([order] if isinstance(order, str) else [])):
             raise ValueError(f"MaskedNetwork: variants: expected 1 where nothing is random, got {variants}")
 
         self.inputs, self.hidden, self.size = inputs, list(hidden), size
         self.variants, self.context = variants, context
-        self.orders, self.degrees = Tensor(orders), [Tensor(degrees) for degrees in sets]
+        self.orders = Tensor(orders)
+        self.degrees = [Tensor(numpy.stack(of_variants)) for of_variants in degrees_of_layers]
         chain = self._chain(0)
         self.layers = [nn.MaskedLinear(to_host(_mask(*pair))) for pair in zip(chain, chain[1:])]
         to_parameters = to_host(_mask(chain[0], chain[-1]))
@@ -150,12 +152,16 @@ def _order(order, inputs: int) -> numpy.ndarray:
     )
 
 
-def _degrees(degrees: str, units: int, inputs: int) -> numpy.ndarray:
-    """The degrees of a hidden layer, (units,) int64, sorted if even."""
-    highest = max(inputs - 1, 1)
+def _degrees(degrees: str, hidden: Sequence[int], inputs: int) -> list[numpy.ndarray]:
+    """The degrees of each hidden layer, (units,) int64, sorted if even."""
+    lowest, highest = 1, max(inputs - 1, 1)
     if degrees == "even":
-        return 1 + numpy.arange(units) * highest // units
-    return host_generator().integers(1, highest, units, endpoint=True)
+        return [1 + numpy.arange(units) * highest // units for units in hidden]
+    of_layers = []
+    for units in hidden:
+        of_layers.append(host_generator().integers(lowest, highest, units, endpoint=True))
+        lowest = of_layers[-1].min()
+    return of_layers
 
 
 def _mask(before, after):

@@ -23,8 +23,9 @@ from ... import nn, ops
 from ...autodiff import Tensor, no_grad
 from ...backend import host_generator, to_host, xp
 from ...ops.normalization import standardize
+from ..autoregressive.conditionals import mixture_of_gaussians
 from ..autoregressive.conditioning import one_hot
-from ..autoregressive.made import MADE, mixture_of_gaussians
+from ..autoregressive.made import MADE
 from ..autoregressive.masked_network import MaskedNetwork
 from ..autoregressive.sequential import fill, fill_naively
 from .flow import Composition, Flow, Inverse
@@ -38,10 +39,11 @@ class AutoregressiveFlow(Flow):
 
     Nothing bounds what a network says of an x that is unlike all it has seen, and a few layers of exp(−α) can
     make any number of it. So α is bounded, as L. Dinh, J. Sohl-Dickstein and S. Bengio, Density Estimation
-    using Real NVP, 2017, bound theirs by tanh: a layer stretches by 20 at most. Let data be of about unit
-    scale."""
+    using Real NVP, 2017, bound theirs by tanh (section 4.1): a layer stretches by e², about 7, at most. Let
+    data be of about unit scale. Five layers still stretch by e¹⁰, so a single step of training can throw one
+    point far out: clip gradients, and let the learning rate rise from 0."""
 
-    BOUND = 3.0
+    BOUND = 2.0
 
     def __init__(self, inputs: int, hidden: Sequence[int], order="natural", context: int = 0):
         super().__init__(inputs)
@@ -57,9 +59,10 @@ class AutoregressiveFlow(Flow):
     def forward(self, x, condition=None):
         """As for every flow; all elements at once."""
         self._expect_vectors(x, self.network.dtype, "x")
-        parameters = self.network(x, condition)
-        mu, alpha = parameters[:, :, 0], self._bounded(parameters[:, :, 1])
-        return (x - mu) * ops.exp(-alpha), -alpha.sum(axis=1)
+        parameters = ops.split(self.network(x, condition), 2, axis=2)
+        mu, alpha = (ops.reshape(part, x.shape) for part in parameters)
+        log_scale = self._log_scale(alpha)
+        return (x - mu) * ops.exp(log_scale), log_scale.sum(axis=1)
 
     @no_grad()
     def inverse(self, z, condition=None):
@@ -78,15 +81,16 @@ class AutoregressiveFlow(Flow):
 
         def draw(d, parameters):
             nonlocal log_det
-            mu, alpha = parameters[0], self._bounded(parameters[1])
-            log_det = log_det + alpha
-            return columns[d] * xp.exp(alpha) + mu
+            mu, log_scale = parameters[0], self._log_scale(parameters[1])
+            log_det = log_det - log_scale
+            return columns[d] * xp.exp(-log_scale) + mu
 
         x = fill(self.network, draw, len(z), condition)
         return Tensor(x), Tensor(log_det)
 
-    def _bounded(self, alpha):
-        return self.BOUND * ops.tanh(alpha / self.BOUND)
+    def _log_scale(self, alpha):
+        """−α, bounded."""
+        return -self.BOUND * ops.tanh(alpha * (1 / self.BOUND))
 
     def __repr__(self) -> str:
         return self._description
@@ -162,7 +166,7 @@ def _for_each(value, x):
 
 class MAF(Composition):
     """Layers of autoregressive flow with their orders in turn natural and reversed, and batch normalization
-    after each but the last (MAF section 4.1).
+    between them (MAF section 4.1; the paper has one after the last layer too, appendix B).
 
     inputs: D. hidden: the units of each network's hidden layers. layers: how many flows.
     labels: the number of classes, if the model is p(x | label) (MAF section 3.4); conditions are labels (N,)
