@@ -125,6 +125,55 @@ def test_the_vae_iaf_demo_compares_two_posteriors(tmp_path):
         assert elbo < bound and f"{elbo:.2f}" in done.stdout
 
 
+GROWN = {"completions.png", "growth.gif", "growth.png", "reach.png", "samples.png"}
+TINY = {
+    "pixelcnn.py": ("--channels", 8, "--blocks", 1),
+    "gated_pixelcnn.py": ("--channels", 4, "--layers", 2),
+    "pixelcnn_pp.py": ("--filters", 4, "--components", 2),
+    "multiscale_pixelcnn.py": ("--channels", 8, "--blocks", 1, "--scales", 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("demo", "flags", "words"),
+    [
+        ("pixelcnn.py", (), "test images, thresholded, nats"),
+        ("pixelcnn.py", ("--pixels", "levels"), "test images, levels, bits per dimension"),
+        ("gated_pixelcnn.py", (), "test images, thresholded, nats"),
+        ("gated_pixelcnn.py", ("--conditional", "--pixels", "levels"), "sees the label asked for"),
+        ("pixelcnn_pp.py", (), "test images, levels, bits per dimension"),
+        ("multiscale_pixelcnn.py", (), "of the 4x4 pixels given 2x2, nats"),
+    ],
+)
+def test_demos_of_images_pixel_by_pixel_leave_pictures_figures_and_a_model(tmp_path, demo, flags, words):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    short = ("--epochs", 2, "--batch-size", 200, "--out", "results", *TINY[demo])
+    done = run(demo, *short, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scales = {"completions.png", "nats.png", "samples.png", "scales.png"}
+    pictures = scales if "multiscale" in demo else GROWN
+    assert {path.name for path in (tmp_path / "results").iterdir()} == FILES | pictures
+    assert words in done.stdout
+    done = run(demo, *short, *flags, "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed after epoch 2" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("demo", "flags", "words"),
+    [
+        ("pixelcnn.py", ("--channels", 7), "channels: expected a multiple of 2, got 7"),
+        ("pixelcnn.py", ("--kernel", 4), "size: expected odd numbers, got 4"),
+        ("gated_pixelcnn.py", ("--kernel", 2), "size: expected odd numbers"),
+        ("pixelcnn_pp.py", ("--resolutions", 5), "multiples of 16"),
+        ("multiscale_pixelcnn.py", ("--scales", 9), "scales: expected at most 4"),
+    ],
+)
+def test_models_pixel_by_pixel_say_what_sizes_they_take(tmp_path, demo, flags, words):
+    done = run(demo, *flags, "--out", "results", cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_same_seed_gives_the_same_figures(tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("tqdm")

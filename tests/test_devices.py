@@ -205,6 +205,7 @@ LAYERS = {
     "ReLU": (nn.ReLU, ROWS),
     "Reshape": (lambda: nn.Reshape((3, 1)), ROWS),
     "Sequential": (lambda: nn.Sequential(nn.Linear(3, 2), ops.sin, nn.Tanh()), ROWS),
+    "ShiftedConv2d": (lambda: nn.ShiftedConv2d(3, 2, (2, 3), right=1), IMAGES),
     "Sigmoid": (nn.Sigmoid, ROWS),
     "Softplus": (nn.Softplus, ROWS),
     "SpectralNorm": (lambda: nn.SpectralNorm(nn.Conv2d(3, 2, 3).astype("float64")), IMAGES),
@@ -515,14 +516,19 @@ def test_running_means_wait_for_nothing(device):
         ("maf.py", ["--layers", "2", "--conditional", "--components", "2"]),
         ("maf.py", ["--data", "two_moons", "--layers", "2"]),
         ("vae_iaf.py", ["--latents", "2", "--units", "4"]),
+        ("pixelcnn.py", ["--channels", "4", "--blocks", "1", "--batch-size", "200"]),
+        ("gated_pixelcnn.py", ["--channels", "4", "--layers", "2", "--conditional", "--batch-size", "200"]),
+        ("multiscale_pixelcnn.py", ["--channels", "4", "--blocks", "1", "--batch-size", "200"]),
+        ("pixelcnn_pp.py", ["--filters", "4", "--components", "2", "--batch-size", "200"]),
     ],
 )
 def test_a_demo_runs_on_every_device(demo, flags, device, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("tqdm")
     monkeypatch.syspath_prepend(str(DEMOS))
-    short = ["--device", device, "--epochs", "1", "--hidden", "8", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", [demo, *short, *flags])
+    short = ["--device", device, "--epochs", "1", "--out", str(tmp_path / "run")]
+    hidden = [] if "pixelcnn" in demo else ["--hidden", "8"]
+    monkeypatch.setattr(sys, "argv", [demo, *short, *hidden, *flags])
     runpy.run_path(str(DEMOS / demo), run_name="__main__")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["flags"]["device"] == device

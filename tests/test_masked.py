@@ -32,12 +32,12 @@ def dependence(layer, *size):
 
 def full_mask(layer):
     """The mask of a MaskedConv2d over the whole kernel, tap by tap from the paper's words."""
-    middle = layer.size // 2
     mask = np.zeros(layer.weight.shape)
+    middle = mask.shape[0] // 2, mask.shape[1] // 2
     for p, q, c, o in np.ndindex(mask.shape):
-        before = (p, q) < (middle, middle)
+        before = (p, q) < middle
         color_in, color_out = c // (layer.inputs // layer.colors), o // (layer.outputs // layer.colors)
-        same_pixel = (p, q) == (middle, middle)
+        same_pixel = (p, q) == middle
         earlier = color_in < color_out or (color_in == color_out and layer.mask == "B")
         mask[p, q, c, o] = before or (same_pixel and earlier)
     return mask
@@ -45,8 +45,9 @@ def full_mask(layer):
 
 @st.composite
 def convolutions(draw):
-    colors, size = draw(st.integers(1, 3)), draw(st.sampled_from([1, 3, 5]))
-    mask = draw(st.sampled_from("AB" if (size, colors) != (1, 1) else "B"))
+    colors, side = draw(st.integers(1, 3)), st.sampled_from([1, 3, 5])
+    size = draw(side | st.tuples(side, side))
+    mask = draw(st.sampled_from("B" if colors == 1 and size in (1, (1, 1)) else "AB"))
     inputs, outputs = colors * draw(st.integers(1, 2)), colors * draw(st.integers(1, 2))
     return nn.MaskedConv2d(mask, inputs, outputs, size, colors)
 
@@ -64,7 +65,7 @@ def test_masked_convolution_is_convolution_with_masked_weights(layer, size):
     y = layer(x)
     masked = layer.weight.data * full_mask(layer)
     w = tg.Tensor(masked, requires_grad=True)
-    expected = ops.conv2d(x, w, padding=layer.size // 2) + layer.bias
+    expected = ops.conv2d(x, w, padding=(w.shape[0] // 2, w.shape[1] // 2)) + layer.bias
     np.testing.assert_allclose(y.data, expected.data, atol=1e-12)
     g = array(*y.shape, dtype="float64")
     x_bar, w_bar = tg.grad(y, [x, layer.weight], g)
@@ -72,6 +73,21 @@ def test_masked_convolution_is_convolution_with_masked_weights(layer, size):
     np.testing.assert_allclose(x_bar.data, x_right.data, atol=1e-12)
     np.testing.assert_allclose(w_bar.data, w_right.data * full_mask(layer), atol=1e-12)
     assert not w_bar.data[full_mask(layer) == 0].any()  # exactly
+
+
+@given(convolutions())
+def test_halves_are_the_live_taps(layer):
+    above, left = layer.halves()
+    rows, reach = layer.weight.shape[0] // 2, layer.weight.shape[1] // 2
+    kernel = np.zeros(layer.weight.shape)
+    if above:
+        kernel[:rows] = above.kernel.data
+        assert above.around == (reach, reach)
+    if left:
+        kernel[rows, : left.kernel.shape[1]] = left.kernel.data[0]
+        assert left.around == (reach, left.kernel.shape[1] - reach - 1)
+    assert (above is None) == (rows == 0)
+    np.testing.assert_array_equal(kernel, layer.weight.data * full_mask(layer))
 
 
 @given(convolutions(), images)
@@ -153,6 +169,52 @@ def test_masked_convolution_against_torch(mask, size, colors):
     np.testing.assert_allclose(x.grad.data, theirs.grad.numpy(), atol=1e-4)
 
 
+# ShiftedConv2d ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def shifted_convolutions(draw):
+    size = draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
+    right = draw(st.integers(0, size[1] - 1))
+    return nn.ShiftedConv2d(draw(st.integers(1, 2)), draw(st.integers(1, 2)), size, right)
+
+
+@given(shifted_convolutions(), images)
+def test_shifted_convolution_is_the_sum_over_its_taps(layer, size):
+    layer.astype("float64").bias.data = array(layer.outputs, dtype="float64")
+    x, (height, width) = array(*size, layer.inputs, dtype="float64"), layer.size
+    left = width - 1 - layer.right
+    padded = np.pad(x, ((0, 0), (height - 1, 0), (left, layer.right), (0, 0)))
+    expected = np.zeros((*size, layer.outputs)) + layer.bias.data
+    for p, q in np.ndindex(height, width):
+        expected += padded[:, p : p + size[1], q : q + size[2]] @ layer.weight.data[p, q]
+    np.testing.assert_allclose(layer(x).data, expected, atol=1e-12)
+
+
+@given(shifted_convolutions(), st.tuples(st.integers(1, 5), st.integers(1, 5)))
+def test_shifted_convolution_sees_no_pixel_below_nor_beyond_right(layer, size):
+    seen, (height, width) = dependence(layer, *size), layer.size
+    for i, j, _, k, m, _ in np.ndindex(seen.shape):
+        within = 0 <= i - k < height and -layer.right <= j - m < width - layer.right
+        assert (seen[i, j, :, k, m] == within).all()
+
+
+@given(shifted_convolutions())
+def test_halves_of_a_shifted_convolution_are_its_rows_above_and_its_own(layer):
+    above, left = layer.halves()
+    assert (above is None) == (layer.size[0] == 1)
+    rows = [half.kernel.data for half in (above, left) if half]
+    np.testing.assert_array_equal(np.concatenate(rows), layer.weight.data)
+    for half in (above, left):
+        assert half is None or half.around == (layer.size[1] - 1 - layer.right, layer.right)
+
+
+@given(shifted_convolutions(), images)
+def test_gradients_of_shifted_convolution(layer, size):
+    layer.astype("float64")
+    check_gradients(lambda x: layer(x) ** 2, array(*size, layer.inputs), params=layer, order=2)
+
+
 # MaskedLinear -------------------------------------------------------------------------------------------
 
 sizes = st.integers(0, 3), st.integers(1, 3), st.integers(1, 3)
@@ -199,6 +261,8 @@ def test_masks_of_a_chain_compose_as_matrices():
         (lambda: nn.MaskedLinear(np.tri(3)), (3,)),
         (lambda: nn.MaskedConv2d("A", 3, 6, 3), (4, 1, 3)),
         (lambda: nn.MaskedConv2d("B", 3, 6, 5, colors=3), (1, 4, 3)),
+        (lambda: nn.MaskedConv2d("A", 3, 6, (1, 5)), (2, 4, 3)),
+        (lambda: nn.ShiftedConv2d(3, 2, (2, 3), right=1), (4, 5, 3)),
     ],
 )
 def test_float32_and_empty_batches(device, make, shape, n):
@@ -219,6 +283,8 @@ def test_float32_and_empty_batches(device, make, shape, n):
 def test_repr():
     assert repr(nn.MaskedLinear(np.ones((2, 3)))) == "MaskedLinear(2, 3)"
     assert repr(nn.MaskedConv2d("A", 1, 2, 7)) == "MaskedConv2d('A', 1, 2, 7, colors=1)"
+    assert repr(nn.MaskedConv2d("B", 1, 2, (1, 3))) == "MaskedConv2d('B', 1, 2, (1, 3), colors=1)"
+    assert repr(nn.ShiftedConv2d(1, 2, (2, 3), 1)) == "ShiftedConv2d(1, 2, (2, 3), right=1)"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +299,19 @@ def test_repr():
         (lambda: nn.MaskedConv2d("A", 1, 1, 1), ["MaskedConv2d: size", "3 or more", "1"]),
         (lambda: nn.MaskedConv2d("A", 3, 4, 3, 3), ["MaskedConv2d: colors", "divisor", "3", "4"]),
         (lambda: nn.MaskedConv2d("A", 0, 4, 3), ["MaskedConv2d: inputs", "0"]),
+        (lambda: nn.MaskedConv2d("A", 1, 4, (3, 2)), ["MaskedConv2d: size", "odd", "(3, 2)"]),
+        (lambda: nn.MaskedConv2d("A", 1, 4, (1, 1)), ["MaskedConv2d: size", "3 or more"]),
+        (lambda: nn.MaskedConv2d("A", 1, 4, (0, 3)), ["MaskedConv2d: size", "at least 1", "0"]),
+        (lambda: nn.MaskedConv2d("A", 1, 4, (3, 3, 3)), ["MaskedConv2d: size", "(3, 3, 3)"]),
+        (lambda: nn.ShiftedConv2d(1, 4, 3), ["ShiftedConv2d: size", "(height, width)", "3"]),
+        (lambda: nn.ShiftedConv2d(1, 4, (2, 0)), ["ShiftedConv2d: size", "at least 1", "0"]),
+        (lambda: nn.ShiftedConv2d(0, 4, (2, 3)), ["ShiftedConv2d: inputs", "0"]),
+        (lambda: nn.ShiftedConv2d(1, 4, (2, 3), 3), ["ShiftedConv2d: right", "less than the width 3", "3"]),
+        (lambda: nn.ShiftedConv2d(1, 4, (2, 3), -1), ["ShiftedConv2d: right", "-1"]),
+        (
+            lambda: nn.ShiftedConv2d(1, 4, (2, 3))(array(2, 4, 4, 2)),
+            ["ShiftedConv2d(1, 4, (2, 3)", "x: expected float32[N, H, W, 1]", "[2, 4, 4, 2]"],
+        ),
         (
             lambda: nn.MaskedConv2d("A", 1, 4, 3)(array(2, 4, 4, 2)),
             ["MaskedConv2d('A', 1, 4, 3", "x: expected float32[N, H, W, 1]", "[2, 4, 4, 2]"],

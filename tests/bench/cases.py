@@ -172,7 +172,9 @@ def made(library: str, row: str):
 
 
 def sampling(library: str, row: str):
-    """64 samples of MADE with 784 bits, which PyTorch draws by 784 passes of the network."""
+    """Samples of 784 bits, 64 of MADE's, which PyTorch draws by 784 passes of the network."""
+    if row in PIXELCNN_SAMPLES:
+        return _pixelcnn_sampling(library, PIXELCNN_SAMPLES[row])
     if library == "tinygen":
         from tinygen.models.autoregressive.made import MADE
 
@@ -213,6 +215,121 @@ def _made_torch(row: str):
     with torch.no_grad():
         masked = [linear.weight * mask for linear, mask in zip(linears, masks)]
     return logits, [p for linear in linears for p in linear.parameters()]
+
+
+# PixelCNN -----------------------------------------------------------------------------------------
+
+PIXELCNN_SAMPLES = {"PixelCNN 16": 16, "PixelCNN 64": 64}  # the row's name: how many samples
+NAIVE_PIXELS = 2  # for so many of the 784 passes PyTorch's time is measured
+
+
+def _pixelcnn():
+    import tinygen as tg
+    from tinygen.models.autoregressive.pixelcnn import PixelCNN
+
+    tg.seed(0)
+    return PixelCNN((28, 28, 1), channels=128, blocks=7)
+
+
+def pixelcnn(library: str):
+    """One training step of PixelCNN with 7 residual blocks of 64 channels, 64 binary images of 28x28, Adam.
+    In PyTorch each step multiplies the weights by their masks, as is usual."""
+    bits = (np.random.default_rng(0).random((64, 28, 28, 1)) < 0.2).astype("float32")
+    if library == "tinygen":
+        from tinygen import optim
+
+        model = _pixelcnn()
+        optimizer = optim.Adam(model.parameters(), lr=1e-3)
+        return _training_step(lambda: model.loss(bits), optimizer)
+    import torch
+
+    logits, parameters = _pixelcnn_torch(library == "torch-channels-last")
+    x = torch.tensor(bits.transpose(0, 3, 1, 2))
+
+    def loss_of():
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum") / len(x)
+
+    _require_tinygens(loss_of(), parameters, bits)
+    return _training_step(loss_of, torch.optim.Adam(parameters, lr=1e-3))
+
+
+def _pixelcnn_sampling(library: str, n: int):
+    """n samples. PyTorch's naive ones take a pass over whole images for each pixel: the step does a few of
+    these passes, and `scale` says how many times as long all of them take."""
+    if library == "tinygen":
+        model = _pixelcnn()
+        return lambda: model.sample(n)
+    import torch
+
+    logits, _ = _pixelcnn_torch()
+
+    @torch.no_grad()
+    def step():
+        x, u = torch.zeros(n, 1, 28, 28), torch.rand(n, 28, 28)
+        for j in range(NAIVE_PIXELS):
+            x[:, 0, 0, j] = (u[:, 0, j] < torch.sigmoid(logits(x)[:, 0, 0, j])).float()
+
+    step.scale = 28 * 28 / NAIVE_PIXELS
+    return step
+
+
+def _pixelcnn_torch(channels_last: bool = False):
+    """The network as a function in PyTorch, and its parameters; first weights as in tinygen."""
+    import torch
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = _pixelcnn()
+    parameters = []
+
+    def layer(ours):
+        height, width, inputs, outputs = ours.weight.shape
+        conv = torch.nn.Conv2d(inputs, outputs, (height, width), padding=(height // 2, width // 2))
+        conv.weight.data = torch.tensor(ours.weight.numpy().transpose(3, 2, 0, 1).copy())
+        conv.bias.data = torch.tensor(ours.bias.numpy())
+        conv.to(memory_format=layout)
+        mask = torch.ones_like(conv.weight)
+        mask[:, :, height // 2, width // 2 + (ours.mask == "B") :] = 0
+        mask[:, :, height // 2 + 1 :] = 0
+        parameters.extend([conv.weight, conv.bias])
+        with torch.no_grad():
+            masked = conv.weight * mask
+
+        def convolve(h):
+            # While nothing is trained the product need not be made again.
+            weight = conv.weight * mask if torch.is_grad_enabled() else masked
+            return torch.nn.functional.conv2d(h, weight, conv.bias, padding=conv.padding)
+
+        return convolve
+
+    first, middle, last = map(layer, (model.first, model.middle, model.last))
+    blocks = [[layer(of) for of in (block.narrow, block.across, block.widen)] for block in model.blocks]
+
+    def logits(x):
+        h = first(x.contiguous(memory_format=layout))
+        for block in blocks:
+            y = h
+            for convolve in block:
+                y = convolve(torch.relu(y))
+            h = h + y
+        return last(torch.relu(middle(torch.relu(h))))
+
+    return logits, parameters
+
+
+def _require_tinygens(loss, parameters, bits) -> None:
+    """Refuse to measure a loss with other values or gradients than tinygen's."""
+    model = _pixelcnn()
+    expected = model.loss(bits)
+    expected.backward()
+    loss.backward()
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-4)
+    theirs = sum(float((p.grad**2).sum()) for p in parameters)
+    ours = sum(float((p.grad.numpy() ** 2).sum()) for p in model.parameters())
+    np.testing.assert_allclose(theirs, ours, rtol=1e-3)
+    first = parameters[0].grad.numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(first, model.first.weight.grad.numpy(), rtol=1e-2, atol=1e-3)
+    for p in parameters:
+        p.grad = None
 
 
 # Masked autoregressive flows ----------------------------------------------------------------------
@@ -269,7 +386,7 @@ def _maf_torch(inputs: int):
                     torch.relu(h) if h is not x else h, linear.weight * mask, linear.bias
                 )
             mu, alpha = h.chunk(2, dim=1)
-            alpha = 3 * torch.tanh(alpha / 3)
+            alpha = 2 * torch.tanh(alpha / 2)
             x, log_det = (x - mu) * torch.exp(-alpha), log_det - alpha.sum(dim=1)
             if k + 1 < MAF_LAYERS:
                 (gamma, beta), (mean, variance) = scales[k], running[k]
@@ -425,7 +542,10 @@ def adam(library: str):
 
 
 def stack(library: str, name: str):
-    """Forward and backward through a stack of layers, whose peak of memory is measured."""
+    """Forward and backward through a stack of layers, whose peak of memory is measured; or a training step of
+    PixelCNN."""
+    if name == "PixelCNN":
+        return pixelcnn(library)
     depth = 8 if name == "dense" else 4
     shape = (1024, 1024) if name == "dense" else (3, 3, 64, 64)
     data = _draw(1024, 1024) if name == "dense" else _draw(64, 28, 28, 64)

@@ -243,8 +243,8 @@ def _line_matrices(x, kw: int, ow: int, padding, dilation) -> Iterator:
 
 
 def _convolve_by_lines(x, w, b, padding, dilation, out) -> None:
-    """x ∗ w (+ b) at stride 1: out[n,i] = Σ_p z[i + p·d, n, p] (+ b), where z[u,n,p] is what line p of the kernel
-    makes of line u of padded image n."""
+    """x ∗ w (+ b) at stride 1: out[n,i] = Σ_p z[i + p·d, n, p] (+ b), where z[u,n,p] is what line p of the
+    kernel makes of line u of padded image n."""
     (top, bottom), _ = padding
     h, (_, oh, ow, c_out), (kh, kw, c_in, _) = x.shape[1], out.shape, w.shape
     matrix = xp.ascontiguousarray(w.transpose(1, 2, 0, 3)).reshape(kw * c_in, kh * c_out)

@@ -269,8 +269,8 @@ def _elu(x, *, alpha):
 
 _elu.vjp(
     "x",
-    lambda g, x, alpha: g * ((x > 0) + alpha * (exp(minimum(x, 0.0)) * (x <= 0))),
-    formula="x̄ = ȳ if x > 0, else α eˣ ȳ",
+    lambda g, x, out, alpha: g * ((x > 0) + (out + alpha) * (x <= 0)),
+    formula="x̄ = ȳ if x > 0, else (y + α) ȳ = α eˣ ȳ",
 )
 
 
