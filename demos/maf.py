@@ -21,8 +21,8 @@ PLANE = {"epochs": 125, "batch_size": 256, "hidden": 64, "layers": 5, "batch_nor
 DEFAULTS = {
     "digits": {"epochs": 80, "batch_size": 100, "hidden": 100, "layers": 5, "batch_norm": "on"},
     **dict.fromkeys(TOYS, PLANE),
-    "mnist": {"epochs": 40, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
-    "fashion-mnist": {"epochs": 40, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
+    "mnist": {"epochs": 24, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
+    "fashion-mnist": {"epochs": 24, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
 }
 # How far the logit keeps from 0 and 1; 10⁻⁶ in the paper for MNIST.
 LAMBDA = {"digits": 0.05, "mnist": 1e-6, "fashion-mnist": 1e-6}

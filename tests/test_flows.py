@@ -138,11 +138,23 @@ def test_the_orders_of_a_maf_take_turns():
     assert kinds == [AutoregressiveFlow, BatchNormFlow, AutoregressiveFlow, BatchNormFlow, AutoregressiveFlow]
 
 
+def test_the_layers_share_what_all_together_may_stretch():
+    for layers in (1, 5):
+        flows = [flow for flow in MAF(2, [4], layers).flows if isinstance(flow, AutoregressiveFlow)]
+        assert sum(flow.bound for flow in flows) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, float("nan")])
+def test_a_bound_that_bounds_nothing_is_refused(bound):
+    with pytest.raises(ValueError, match="bound: expected a number above 0, got"):
+        AutoregressiveFlow(2, [8], bound=bound)
+
+
 def test_no_x_is_stretched_beyond_the_bound():
     tg.seed(0)
     flow = shaken(AutoregressiveFlow(2, [8]), scale=100)
     _, log_det = flow(1000 * draws(50, 2))
-    assert abs(log_det.data).max() <= 2 * flow.BOUND
+    assert abs(log_det.data).max() <= 2 * flow.bound
 
 
 def test_a_layer_starts_near_to_the_identity():
@@ -190,7 +202,7 @@ def test_the_density_is_that_of_the_change_of_variables():
     _, last = flow.network.layers
     last.weight.data = np.zeros(last.weight.shape)
     mu, log_scale = np.array([0.3, -0.7]), np.array([0.5, -1.0])
-    alpha = flow.BOUND * np.arctanh(log_scale / flow.BOUND)
+    alpha = flow.bound * np.arctanh(log_scale / flow.bound)
     last.bias.data = np.stack([mu, alpha], axis=1).ravel()
     x = draws(5, 2)
     expected = multivariate_normal(mu, np.diag(np.exp(2 * log_scale))).logpdf(x)

@@ -32,23 +32,26 @@ from .flow import Composition, Flow, Inverse
 
 
 class AutoregressiveFlow(Flow):
-    """One layer: z_d = (x_d − μ_d) exp(−α_d), with |α_d| < BOUND.
+    """One layer: z_d = (x_d − μ_d) exp(−α_d), with |α_d| < bound.
 
     inputs, hidden, order: of the masked network that gives μ and α. context: the size of the condition, which
-    is a vector for each example, if there is one.
+    is a vector for each example, if there is one. bound: of α, above 0.
 
     Nothing bounds what a network says of an x that is unlike all it has seen, and a few layers of exp(−α) can
     make any number of it. So α is bounded, as L. Dinh, J. Sohl-Dickstein and S. Bengio, Density Estimation
-    using Real NVP, 2017, bound theirs by tanh (section 4.1): a layer stretches by e², about 7, at most. Let
-    data be of about unit scale. Five layers still stretch by e¹⁰, so a single step of training can throw one
-    point far out: clip gradients, and let the learning rate rise from 0."""
+    using Real NVP, 2017, bound theirs by tanh (section 4.1)."""
 
-    BOUND = 2.0
-
-    def __init__(self, inputs: int, hidden: Sequence[int], order="natural", context: int = 0):
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], order="natural", context: int = 0, bound: float = 2.0
+    ):
         super().__init__(inputs)
+        if not bound > 0:
+            raise ValueError(f"AutoregressiveFlow: bound: expected a number above 0, got {bound!r}")
         self.network = MaskedNetwork(inputs, hidden, 2, order=order, context=context)
-        self._description = f"AutoregressiveFlow({inputs}, {list(hidden)}, {order!r}, context={context})"
+        self.bound = bound
+        self._description = (
+            f"AutoregressiveFlow({inputs}, {list(hidden)}, {order!r}, context={context}, bound={bound:g})"
+        )
         *hidden_layers, last = self.network.layers
         for layer in hidden_layers:
             _spread(layer)
@@ -90,7 +93,7 @@ class AutoregressiveFlow(Flow):
 
     def _log_scale(self, alpha):
         """−α, bounded."""
-        return -self.BOUND * ops.tanh(alpha * (1 / self.BOUND))
+        return -self.bound * ops.tanh(alpha * (1 / self.bound))
 
     def __repr__(self) -> str:
         return self._description
@@ -173,7 +176,11 @@ class MAF(Composition):
         then.
     batch_norm: whether there is batch normalization.
     components: 0 for a standard normal base; else the base is a MADE whose conditionals are mixtures of so
-        many normals (MAF MoG)."""
+        many normals (MAF MoG).
+
+    The layers together stretch by e¹⁰ at most, each by its share of that. Let data be of about unit scale. A
+    single step of training can still throw one point far out: clip gradients, and let the learning rate rise
+    from 0."""
 
     def __init__(
         self,
@@ -189,7 +196,7 @@ class MAF(Composition):
         self._expect_counts(least=0, labels=labels, components=components)
         flows: list[Flow] = []
         for k in range(layers):
-            flows.append(AutoregressiveFlow(inputs, hidden, _order(k), labels))
+            flows.append(AutoregressiveFlow(inputs, hidden, _order(k), labels, bound=10 / layers))
             if batch_norm and k + 1 < layers:
                 flows.append(BatchNormFlow(inputs))
         base = None
