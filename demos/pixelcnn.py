@@ -3,7 +3,7 @@
 With no flags it learns the bundled 8x8 digits, thresholded, in a minute or two; with --pixels levels it
 learns their 17 levels of grey. It prints the exact negative log-likelihood of held-out images, in nats or in
 bits per dimension, and writes pictures: samples, samples as they grow, completions of images of which the
-upper half is given, and what a pixel depends on, in which the blind spot is seen.
+upper half is given, and what a pixel depends on. In images as large as MNIST's the blind spot is seen there.
 
 MNIST is binarized once, by sampling each pixel with the probability of its intensity, as in the paper (A. van
 den Oord, N. Kalchbrenner and K. Kavukcuoglu, Pixel Recurrent Neural Networks, 2016), but by another draw.
