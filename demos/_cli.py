@@ -108,6 +108,13 @@ class Demo:
         """Where a result of that name goes."""
         return self.flags.out / name
 
+    def make(self, kind: Callable, *args, **kwargs):
+        """A model as the flags say. What it refuses ends the program with one line."""
+        try:
+            return kind(*args, **kwargs)
+        except ValueError as error:
+            self.parser.error(str(error))
+
     @contextmanager
     def training(self, examples: int, drop_last: bool = False, **states) -> Iterator[Run]:
         """The run of these flags, over so many examples; states: the models and optimizers, by name.

@@ -84,12 +84,9 @@ def main():
     flags, dataset = demo.start()
     pixels = Pixels(dataset, flags.pixels)
     labels = int(dataset.train.labels.max()) + 1 if flags.conditional else 0
-    try:
-        model = GatedPixelCNN(
-            pixels.shape, flags.channels, flags.layers, pixels.family, labels, size=flags.kernel
-        )
-    except ValueError as error:
-        demo.parser.error(str(error))
+    model = demo.make(
+        GatedPixelCNN, pixels.shape, flags.channels, flags.layers, pixels.family, labels, size=flags.kernel
+    )
     print(model)
 
     train(demo, flags, model, pixels)

@@ -91,18 +91,16 @@ def main():
     demo.add_by_data("--kernel", type=positive_int, what="size of the kernels in the blocks")
     flags, dataset = demo.start()
     pixels = Pixels(dataset, flags.pixels)
-    try:
-        model = MultiscalePixelCNN(
-            pixels.shape,
-            flags.channels,
-            flags.blocks,
-            flags.scales,
-            pixels.family,
-            first=flags.first,
-            size=flags.kernel,
-        )
-    except ValueError as error:
-        demo.parser.error(str(error))
+    model = demo.make(
+        MultiscalePixelCNN,
+        pixels.shape,
+        flags.channels,
+        flags.blocks,
+        flags.scales,
+        pixels.family,
+        first=flags.first,
+        size=flags.kernel,
+    )
     print(model)
 
     train(demo, flags, model, pixels)

@@ -30,10 +30,7 @@ def main():
     demo.add_by_data("--kernel", type=positive_int, what="size of the kernels in the blocks")
     flags, dataset = demo.start()
     pixels = Pixels(dataset, flags.pixels)
-    try:
-        model = PixelCNN(pixels.shape, flags.channels, flags.blocks, pixels.family, size=flags.kernel)
-    except ValueError as error:
-        demo.parser.error(str(error))
+    model = demo.make(PixelCNN, pixels.shape, flags.channels, flags.blocks, pixels.family, size=flags.kernel)
     print(model)
 
     train(demo, flags, model, pixels)

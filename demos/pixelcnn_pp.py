@@ -32,18 +32,16 @@ def main():
     demo.add_by_data("--dropout", type=float, what="probability of it in training")
     flags, dataset = demo.start()
     pixels = Pixels(dataset, "levels")
-    try:
-        model = PixelCNNPlusPlus(
-            pixels.shape,
-            pixels.levels,
-            components=flags.components,
-            filters=flags.filters,
-            blocks=flags.blocks,
-            resolutions=flags.resolutions,
-            dropout=flags.dropout,
-        )
-    except ValueError as error:
-        demo.parser.error(str(error))
+    model = demo.make(
+        PixelCNNPlusPlus,
+        pixels.shape,
+        pixels.levels,
+        components=flags.components,
+        filters=flags.filters,
+        blocks=flags.blocks,
+        resolutions=flags.resolutions,
+        dropout=flags.dropout,
+    )
     print(model)
 
     train(demo, flags, model, pixels)

@@ -1,10 +1,9 @@
 """Gated PixelCNN: what its pixels see, by gradients, beside PixelCNN with its blind spot; normalization;
 derivatives; and draws that computing each activation once does not change."""
 
-import itertools
-
 import numpy as np
 import pytest
+from autoregressive import FAMILIES, batch, every_image, labels_for, shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -14,11 +13,9 @@ import tinygen as tg
 from tinygen import optim
 from tinygen.backend import Generator, device_of, to_host, xp
 from tinygen.gradients import check_gradients
-from tinygen.models.autoregressive.conditionals import bernoulli, categorical, gaussian
+from tinygen.models.autoregressive.conditionals import categorical
 from tinygen.models.autoregressive.gated_pixelcnn import GatedPixelCNN, gated
 from tinygen.models.autoregressive.pixelcnn import PixelCNN
-
-FAMILIES = {"bernoulli": bernoulli(), "gaussian": gaussian(), "categorical": categorical(3)}
 
 
 @st.composite
@@ -32,28 +29,6 @@ def networks(draw, side=4, layers=3, most_colors=3):
         "first": draw(st.sampled_from([3, 5] if colors == 1 else [1, 3, 5])),
         "size": draw(st.sampled_from([1, 3, 5])),
     }
-
-
-def shaken(module, scale=0.5, seed=0):
-    """A module whose parameters, biases too, are away from where they start."""
-    rng = np.random.default_rng(seed)
-    for p in module.parameters():
-        p.data = xp.asarray(scale * rng.standard_normal(p.shape).astype(p.dtype))
-    return module
-
-
-def batch(family, n, shape, dtype="float32", seed=0):
-    """Values in the support of a family, on the current device."""
-    rng = np.random.default_rng(seed)
-    if family == "categorical":
-        return xp.asarray(rng.integers(0, 3, (n, *shape)))
-    if family == "bernoulli":
-        return xp.asarray(rng.integers(0, 2, (n, *shape)).astype(dtype))
-    return xp.asarray(rng.standard_normal((n, *shape)).astype(dtype))
-
-
-def labels_for(model, n):
-    return xp.asarray(np.arange(n) % model.labels) if model.labels else None
 
 
 # What a pixel sees --------------------------------------------------------------------------------
@@ -79,7 +54,7 @@ def before(shape):
 
 @given(networks(), st.integers(0, 2), st.integers(0, 99))
 def test_a_value_sees_exactly_zero_of_itself_and_later_ones(options, labels, seed):
-    model = shaken(GatedPixelCNN(labels=labels, **options), seed=seed).astype("float64")
+    model = shaken(GatedPixelCNN(labels=labels, **options), 0.3, seed).astype("float64")
     assert not (seen(model) & ~before(model.shape)).any()
 
 
@@ -116,16 +91,11 @@ def test_a_gate_belongs_to_the_color_whose_features_it_gates():
 # Normalization ------------------------------------------------------------------------------------
 
 
-def space(levels, shape):
-    """All images of so many levels."""
-    return np.array(list(itertools.product(range(levels), repeat=int(np.prod(shape))))).reshape(-1, *shape)
-
-
 @pytest.mark.parametrize("labels", [0, 2])
 @pytest.mark.parametrize("shape", [(2, 2, 1), (3, 3, 1), (2, 2, 2), (1, 3, 3)])
 def test_the_probabilities_of_all_binary_images_sum_to_1(shape, labels):
     model = shaken(GatedPixelCNN(shape, 6, 3, labels=labels, first=3)).astype("float64")
-    x = space(2, shape).astype("float64")
+    x = every_image(2, shape).astype("float64")
     totals = []
     for label in range(labels) or [None]:
         log_p = model.log_prob(x, None if label is None else np.full(len(x), label)).numpy()
@@ -138,7 +108,7 @@ def test_the_probabilities_of_all_binary_images_sum_to_1(shape, labels):
 @pytest.mark.parametrize("shape", [(2, 3, 1), (1, 2, 3)])
 def test_the_probabilities_of_all_images_of_levels_sum_to_1(shape):
     model = shaken(GatedPixelCNN(shape, 6, 2, categorical(3))).astype("float64")
-    assert np.exp(model.log_prob(space(3, shape)).numpy()).sum() == pytest.approx(1, abs=1e-12)
+    assert np.exp(model.log_prob(every_image(3, shape)).numpy()).sum() == pytest.approx(1, abs=1e-12)
 
 
 # Derivatives --------------------------------------------------------------------------------------
@@ -207,7 +177,7 @@ def test_a_layer_of_both_stacks_equals_pytorchs_masked_convolutions():
 def test_computing_each_activation_once_gives_the_naive_samplers_draws(
     options, family, labels, n, seed, device
 ):
-    model = shaken(GatedPixelCNN(family=FAMILIES[family], labels=labels, **options), seed=seed)
+    model = shaken(GatedPixelCNN(family=FAMILIES[family], labels=labels, **options), 0.3, seed)
     condition = labels_for(model, n)
     fast = model.sample(n, condition, Generator(seed))
     slow = model.sample_naively(n, condition, Generator(seed))
@@ -219,7 +189,7 @@ def test_computing_each_activation_once_gives_the_naive_samplers_draws(
 @pytest.mark.parametrize("shape", [(2, 2, 1), (1, 2, 2)])
 def test_draws_have_the_models_probabilities_for_each_label(shape, device):
     model = shaken(GatedPixelCNN(shape, 4, 2, labels=2, first=3), 0.7)
-    x = xp.asarray(space(2, shape).astype("float32"))
+    x = xp.asarray(every_image(2, shape).astype("float32"))
     condition = np.arange(10000) % 2
     draws = to_host(model.sample(10000, xp.asarray(condition), Generator(0))).reshape(10000, -1)
     for label in range(2):
@@ -237,7 +207,7 @@ def test_draws_have_the_models_probabilities_for_each_label(shape, device):
 )
 @settings(max_examples=30)
 def test_a_completion_keeps_what_is_given(options, family, share, seed, device):
-    model = shaken(GatedPixelCNN(family=FAMILIES[family], labels=2, **options), seed=seed)
+    model = shaken(GatedPixelCNN(family=FAMILIES[family], labels=2, **options), 0.3, seed)
     x, condition = batch(family, 3, model.shape, seed=seed), labels_for(model, 3)
     known = np.random.default_rng(seed).random(model.shape) < share
     completed = to_host(model.complete(x, xp.asarray(known), condition, Generator(seed)))

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from autoregressive import FAMILIES, batch, labels_for, shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,7 +16,6 @@ from tinygen import ops, optim
 from tinygen.backend import Generator, device_of, to_host, xp
 from tinygen.gradients import check_gradients
 from tinygen.models.autoregressive.conditionals import (
-    bernoulli,
     categorical,
     gaussian,
     mixture_of_gaussians,
@@ -23,13 +23,6 @@ from tinygen.models.autoregressive.conditionals import (
 from tinygen.models.autoregressive.made import MADE
 from tinygen.models.autoregressive.masked_network import MaskedNetwork
 from tinygen.models.autoregressive.sequential import fill, fill_naively
-
-FAMILIES = {
-    "bernoulli": bernoulli(),
-    "gaussian": gaussian(),
-    "mixture": mixture_of_gaussians(2),
-    "categorical": categorical(3),
-}
 
 
 @st.composite
@@ -46,28 +39,6 @@ def networks(draw, most=6):
         "variants": draw(st.integers(1, 3)) if "random" in (degrees, order) else 1,
         "direct": draw(st.booleans()),
     }
-
-
-def shaken(module, scale=1.0, seed=0):
-    """A module whose parameters, biases too, are away from where they start."""
-    rng = np.random.default_rng(seed)
-    for p in module.parameters():
-        p.data = xp.asarray(scale * rng.standard_normal(p.shape).astype(p.dtype))
-    return module
-
-
-def batch(family, n, inputs, dtype="float32", seed=0):
-    """Values in the support of a family, on the current device."""
-    rng = np.random.default_rng(seed)
-    if family == "categorical":
-        return xp.asarray(rng.integers(0, 3, (n, inputs)))
-    if family == "bernoulli":
-        return xp.asarray(rng.integers(0, 2, (n, inputs)).astype(dtype))
-    return xp.asarray(rng.standard_normal((n, inputs)).astype(dtype))
-
-
-def labels_for(made, n):
-    return xp.asarray(np.arange(n) % made.labels) if made.labels else None
 
 
 # Structure ----------------------------------------------------------------------------------------
@@ -155,7 +126,7 @@ def test_masked_weights_get_no_gradient_and_are_never_overwritten(device):
     weights = [layer.weight for layer in (*made.network.layers, made.network.direct)]
     before = [w.numpy() for w in weights]
     optimizer = optim.SGD(made.parameters(), lr=0.1, momentum=0.9)
-    x = batch("bernoulli", 10, 6)
+    x = batch("bernoulli", 10, (6,))
     ever = [np.zeros(w.shape, bool) for w in weights]
     for step in range(6):
         optimizer.zero_grad()
@@ -343,7 +314,7 @@ def test_a_completion_keeps_what_is_given_and_draws_the_rest_from_its_conditiona
 def test_a_completion_of_all_or_nothing_is_what_was_given_or_a_sample(family, device):
     tg.seed(0)
     made = shaken(MADE(4, [6], FAMILIES[family], labels=2, order="random", variants=2), 0.5)
-    x, condition = batch(family, 6, 4), labels_for(made, 6)
+    x, condition = batch(family, 6, (4,)), labels_for(made, 6)
     same = made.complete(x, xp.ones(4, bool), condition, variant=1)
     np.testing.assert_allclose(to_host(same), to_host(x), rtol=1e-6)
     new = made.complete(x, xp.zeros(4, bool), condition, variant=1, rng=Generator(0))
@@ -365,7 +336,7 @@ def test_the_loss_passes_the_check_to_second_order(options, family, labels, n, s
     tg.seed(seed)
     options["hidden"] = [min(units, 3) for units in options["hidden"][:2]]
     made = shaken(MADE(family=FAMILIES[family], labels=labels, **options), 0.7, seed).astype("float64")
-    x, condition = batch(family, n, options["inputs"], "float64", seed), labels_for(made, n)
+    x, condition = batch(family, n, (options["inputs"],), "float64", seed), labels_for(made, n)
     check_gradients(lambda: made.loss(x, condition, step=seed), params=made, order=2)
     if options["variants"] > 1:
         check_gradients(lambda: made.log_prob(x, condition), params=made)
@@ -374,13 +345,13 @@ def test_the_loss_passes_the_check_to_second_order(options, family, labels, n, s
 @pytest.mark.parametrize("family", ["gaussian", "mixture"])
 def test_a_density_passes_the_check_with_respect_to_x(family, device):
     made = shaken(MADE(3, [4], FAMILIES[family]), 0.7).astype("float64")
-    check_gradients(made.log_prob, batch(family, 2, 3, "float64", 1), order=2)
+    check_gradients(made.log_prob, batch(family, 2, (3,), "float64", 1), order=2)
 
 
 def test_two_passes_of_different_variants_before_one_backward_pass():
     tg.seed(0)
     made = MADE(5, [6], order="random", variants=2)
-    x = batch("bernoulli", 8, 5)
+    x = batch("bernoulli", 8, (5,))
     gradients = []
     for step in range(2):
         made.zero_grad()
@@ -396,7 +367,7 @@ def test_one_pass_equals_pytorchs_masked_layers():
     torch = pytest.importorskip("torch")
     tg.seed(0)
     made = shaken(MADE(6, [9, 8], order="random", direct=True), 0.5)
-    x = batch("bernoulli", 7, 6)
+    x = batch("bernoulli", 7, (6,))
     made.loss(x).backward()
     layers = (*made.network.layers, made.network.direct)
     weights = [torch.tensor(layer.weight.numpy(), requires_grad=True) for layer in layers]
@@ -420,7 +391,7 @@ def test_a_state_brings_orders_and_degrees_along():
     options = {"order": "random", "degrees": "random", "variants": 3, "direct": True, "labels": 2}
     tg.seed(0)
     made = MADE(6, [8, 7], **options)
-    x, condition = batch("bernoulli", 5, 6), np.arange(5) % 2
+    x, condition = batch("bernoulli", 5, (6,)), np.arange(5) % 2
     expected = made.log_prob(x, condition).numpy()
     made.loss(x, condition, step=1)  # no matter which variant was computed last
     tg.seed(1)
@@ -435,7 +406,7 @@ def test_a_state_brings_orders_and_degrees_along():
 def test_a_likelihood_does_not_depend_on_what_was_computed_before():
     tg.seed(0)
     made = MADE(6, [8], order="random", variants=3)
-    x = batch("bernoulli", 5, 6)
+    x = batch("bernoulli", 5, (6,))
     losses = [made.loss(x, step=step).item() for step in range(3)]
     mixture = made.log_prob(x).numpy()
     made.sample(3)
@@ -449,7 +420,7 @@ def test_a_likelihood_does_not_depend_on_what_was_computed_before():
 def test_dtypes_and_shapes(family, dtype, device):
     tg.seed(0)
     made = MADE(4, [6], FAMILIES[family], labels=3, order="random", variants=2, direct=True).astype(dtype)
-    x, condition = batch(family, 5, 4, dtype), labels_for(made, 5)
+    x, condition = batch(family, 5, (4,), dtype), labels_for(made, 5)
     for value, shape in [(made.log_prob(x, condition), (5,)), (made.loss(x, condition), ())]:
         assert value.shape == shape and value.dtype == dtype
     made.loss(x, condition).backward()
@@ -464,7 +435,7 @@ def test_a_training_step_brings_nothing_to_the_host(device):
     options = {"order": "random", "variants": 2, "direct": True, "labels": 2}
     made = MADE(6, [8], **options)
     optimizer = optim.Adam(made.parameters(), lr=1e-2)
-    x, condition = batch("bernoulli", 10, 6), labels_for(made, 10)
+    x, condition = batch("bernoulli", 10, (6,)), labels_for(made, 10)
     with forbid_transfers():
         for step in range(4):
             optimizer.zero_grad()

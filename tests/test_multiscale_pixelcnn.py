@@ -1,9 +1,8 @@
 """Multi-scale PixelCNN: the order of its pixels, by gradients; normalization; draws; derivatives."""
 
-import itertools
-
 import numpy as np
 import pytest
+from autoregressive import FAMILIES, batch, every_image, shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,8 +14,6 @@ from tinygen.backend import Generator, device_of, to_host, xp
 from tinygen.gradients import check_gradients
 from tinygen.models.autoregressive.conditionals import bernoulli, categorical, gaussian
 from tinygen.models.autoregressive.multiscale_pixelcnn import MultiscalePixelCNN
-
-FAMILIES = {"bernoulli": bernoulli(), "gaussian": gaussian(), "categorical": categorical(3)}
 
 
 @st.composite
@@ -35,29 +32,6 @@ def networks(draw, side=5, blocks=2, scales=4):
 
 def small_model(shape, family=None, scales=2, channels=4):
     return shaken(MultiscalePixelCNN(shape, channels, 1, scales, family, first=3), 0.8)
-
-
-def shaken(module, scale=0.5, seed=0):
-    """A module whose parameters, biases too, are away from where they start."""
-    rng = np.random.default_rng(seed)
-    for p in module.parameters():
-        p.data = xp.asarray(scale * rng.standard_normal(p.shape).astype(p.dtype))
-    return module
-
-
-def batch(family, n, shape, dtype="float32", seed=0):
-    """Values in the support of a family, on the current device."""
-    rng = np.random.default_rng(seed)
-    if family == "categorical":
-        return xp.asarray(rng.integers(0, 3, (n, *shape)))
-    if family == "bernoulli":
-        return xp.asarray(rng.integers(0, 2, (n, *shape)).astype(dtype))
-    return xp.asarray(rng.standard_normal((n, *shape)).astype(dtype))
-
-
-def space(levels, shape):
-    """All images of so many levels."""
-    return np.array(list(itertools.product(range(levels), repeat=int(np.prod(shape))))).reshape(-1, *shape)
 
 
 # The order ----------------------------------------------------------------------------------------
@@ -132,7 +106,7 @@ def test_pixels_see_those_of_the_small_image_below_them_too(scales, colors):
 def test_the_probabilities_of_all_images_sum_to_1(shape, scales, levels):
     family = bernoulli() if levels == 2 else categorical(levels)
     model = small_model(shape, family, scales).astype("float64")
-    x = space(levels, shape)
+    x = every_image(levels, shape)
     p = np.exp(model.log_prob(x if levels > 2 else x.astype("float64")).numpy())
     assert p.sum() == pytest.approx(1, abs=1e-12)
     assert p.max() > 2 / len(p)  # not a uniform one
@@ -141,10 +115,10 @@ def test_the_probabilities_of_all_images_sum_to_1(shape, scales, levels):
 def test_the_small_image_has_the_probabilities_of_its_own_model():
     """The others are summed over."""
     model = small_model((3, 3, 1)).astype("float64")
-    x = space(2, model.shape).astype("float64")
+    x = every_image(2, model.shape).astype("float64")
     p = np.exp(model.log_prob(x).numpy())
     codes = x[:, ::2, ::2].reshape(len(x), -1) @ [8, 4, 2, 1]
-    expected = np.exp(model.coarse.log_prob(space(2, (2, 2, 1)).astype("float64")).numpy())
+    expected = np.exp(model.coarse.log_prob(every_image(2, (2, 2, 1)).astype("float64")).numpy())
     np.testing.assert_allclose(np.bincount(codes.astype(int), p), expected, rtol=1e-10)
 
 
@@ -172,7 +146,7 @@ def test_log_p_is_that_of_the_small_image_and_of_the_others_given_it(device):
     seed=st.integers(0, 99),
 )
 def test_samples_equal_the_naive_ones(options, family, n, seed, device):
-    model = shaken(MultiscalePixelCNN(family=FAMILIES[family], **options), seed=seed).astype("float64")
+    model = shaken(MultiscalePixelCNN(family=FAMILIES[family], **options), 0.3, seed).astype("float64")
     grown = model.sample(n, rng=Generator(seed))
     naive = model.sample_naively(n, rng=Generator(seed))
     assert device_of(grown) == device and grown.shape == (n, *model.shape)
@@ -193,7 +167,7 @@ def follow(draws, x, p):
 @pytest.mark.parametrize(("shape", "scales"), [((2, 2, 1), 2), ((1, 4, 1), 3), ((2, 1, 2), 2)])
 def test_draws_have_the_models_probabilities(shape, scales, device):
     model = shaken(small_model(shape, scales=scales), 0.5)
-    x = space(2, shape)
+    x = every_image(2, shape)
     p = np.exp(model.log_prob(xp.asarray(x.astype("float32"))).numpy().astype("float64"))
     assert follow(model.sample(20000, rng=Generator(0)), x, p)
     assert not follow(model.sample(20000, rng=Generator(0)), x, p[::-1])
@@ -203,7 +177,7 @@ def test_completions_of_a_small_image_are_draws_of_the_others_given_it(device):
     model = shaken(small_model((3, 2, 1)), 0.5)
     small = np.zeros(model.shape, bool)
     small[::2, ::2] = True
-    x = space(2, model.shape)
+    x = every_image(2, model.shape)
     x = x[(x[:, 0, 0, 0] == 1) & (x[:, 2, 0, 0] == 0)]
     p = np.exp(model.log_prob(xp.asarray(x.astype("float32"))).numpy().astype("float64"))
     given = xp.asarray(np.broadcast_to(x[0], (10000, *model.shape)).astype("float32"))
@@ -218,7 +192,7 @@ def test_completions_of_a_small_image_are_draws_of_the_others_given_it(device):
     seed=st.integers(0, 9),
 )
 def test_a_completion_keeps_what_is_given(options, family, share, seed, device):
-    model = shaken(MultiscalePixelCNN(family=FAMILIES[family], **options), seed=seed)
+    model = shaken(MultiscalePixelCNN(family=FAMILIES[family], **options), 0.3, seed)
     x = batch(family, 3, model.shape, seed=seed)
     known = np.random.default_rng(seed).random(model.shape) < share
     completed = to_host(model.complete(x, xp.asarray(known), rng=Generator(seed)))
@@ -277,7 +251,7 @@ def test_the_upsampled_image_equals_pytorchs():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dtypes_shapes_and_empty_batches(family, dtype, device):
-    model = small_model((3, 4, 2), FAMILIES[family], scales=3).astype(dtype)
+    model = shaken(small_model((3, 4, 2), FAMILIES[family], scales=3), 0.3).astype(dtype)
     x = batch(family, 3, model.shape, dtype)
     loss = model.loss(x)
     assert loss.dtype == dtype and model.log_prob(x).shape == (3,)
@@ -295,7 +269,7 @@ def test_training_steps_bring_nothing_to_the_host_and_learn_what_the_small_image
     tg.seed(0)
     model = MultiscalePixelCNN((4, 4, 1), 16, 1, first=3)
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
-    x = xp.asarray(np.kron(space(2, (2, 2))[..., None], np.ones((1, 2, 2, 1))).astype("float32"))
+    x = xp.asarray(np.kron(every_image(2, (2, 2))[..., None], np.ones((1, 2, 2, 1))).astype("float32"))
     with forbid_transfers():
         for _ in range(100):
             optimizer.zero_grad()

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from autoregressive import shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strict_cupy import forbid_transfers
@@ -13,14 +14,6 @@ from tinygen import optim
 from tinygen.backend import xp
 from tinygen.models.autoregressive.conditionals import categorical
 from tinygen.models.autoregressive.pixelcnn import PixelCNN, ResidualBlock
-
-
-def shaken(module, scale=0.7, seed=0):
-    """A module whose parameters, biases too, are away from where they start."""
-    rng = np.random.default_rng(seed)
-    for p in module.parameters():
-        p.data = xp.asarray(scale * rng.standard_normal(p.shape).astype(p.dtype))
-    return module
 
 
 def nothing_cancels(module):

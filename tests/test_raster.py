@@ -1,9 +1,8 @@
 """What models of images in raster order share: probabilities, samples, completions, and ways to convolve."""
 
-import itertools
-
 import numpy as np
 import pytest
+from autoregressive import FAMILIES, batch, every_image, labels_for, shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -13,17 +12,10 @@ import tinygen as tg
 from tinygen import nn, ops, optim
 from tinygen.backend import Generator, to_host, xp
 from tinygen.gradients import check_gradients
-from tinygen.models.autoregressive.conditionals import bernoulli, categorical, gaussian, mixture_of_gaussians
+from tinygen.models.autoregressive.conditionals import bernoulli, categorical
 from tinygen.models.autoregressive.convolve import PixelByPixel, RowByRow, whole
 from tinygen.models.autoregressive.pixelcnn import PixelCNN
 from tinygen.models.autoregressive.raster import RasterModel
-
-FAMILIES = {
-    "bernoulli": bernoulli(),
-    "gaussian": gaussian(),
-    "mixture": mixture_of_gaussians(2),
-    "categorical": categorical(3),
-}
 
 
 class OneStack(RasterModel):
@@ -76,34 +68,6 @@ def small_pixelcnn(shape, family=None, size=3):
 
 
 MODELS = {"one stack": OneStack, "two stacks": TwoStacks, "PixelCNN": small_pixelcnn}
-
-
-def shaken(module, scale=0.7, seed=0):
-    """A module whose parameters, biases too, are away from where they start."""
-    rng = np.random.default_rng(seed)
-    for p in module.parameters():
-        p.data = xp.asarray(scale * rng.standard_normal(p.shape).astype(p.dtype))
-    return module
-
-
-def images(family, n, shape, dtype="float32", seed=0):
-    """Values in the support of a family, on the current device."""
-    rng = np.random.default_rng(seed)
-    if family == "categorical":
-        return xp.asarray(rng.integers(0, 3, (n, *shape)))
-    if family == "bernoulli":
-        return xp.asarray(rng.integers(0, 2, (n, *shape)).astype(dtype))
-    return xp.asarray(rng.standard_normal((n, *shape)).astype(dtype))
-
-
-def labels_for(model, n):
-    return xp.asarray(np.arange(n) % model.labels) if model.labels else None
-
-
-def space_of(shape, levels):
-    """All images of so many levels."""
-    values = itertools.product(range(levels), repeat=np.prod(shape))
-    return np.array(list(values)).reshape(-1, *shape)
 
 
 def probabilities(model, space, label=0):
@@ -177,7 +141,7 @@ def test_pixel_by_pixel_is_whole(data, size, colors, seed, device):
     layers = data.draw(st.lists(layer, min_size=1, max_size=3))
     for each in layers:
         shaken(each, seed=seed).astype("float64")
-    check_pixel_by_pixel(layers, images("gaussian", n, (height, width, 2), "float64", seed))
+    check_pixel_by_pixel(layers, batch("gaussian", n, (height, width, 2), "float64", seed))
 
 
 @pytest.mark.parametrize("colors", [1, 2])
@@ -187,7 +151,7 @@ def test_pixel_by_pixel_is_whole_for_each_form_of_mask(mask, size, colors, devic
     if (mask, size, colors) == ("A", (1, 1), 1):
         pytest.skip("it sees nothing, and is refused")
     layer = shaken(nn.MaskedConv2d(mask, 2, 2, size, colors)).astype("float64")
-    check_pixel_by_pixel([layer], images("gaussian", 2, (3, 4, 2), "float64"))
+    check_pixel_by_pixel([layer], batch("gaussian", 2, (3, 4, 2), "float64"))
 
 
 @settings(max_examples=40)
@@ -203,7 +167,7 @@ def test_row_by_row_is_whole(data, size, seed, device):
     ]
     for layer in layers:
         layer.astype("float64")
-    x = images("gaussian", n, (height, width, 2), "float64", seed)
+    x = batch("gaussian", n, (height, width, 2), "float64", seed)
     expected = to_host(ops.raw(applied(layers, x, whole)))
     by_row = RowByRow()
     for i in range(height):
@@ -222,7 +186,7 @@ def test_the_probabilities_of_all_images_sum_to_1(model, shape, levels):
     family = bernoulli() if levels == 2 else categorical(levels)
     model = shaken(MODELS[model](shape, family)).astype("float64")
     for label in range(max(model.labels, 1)):
-        p = probabilities(model, space_of(shape, levels), label)
+        p = probabilities(model, every_image(levels, shape), label)
         assert p.sum() == pytest.approx(1, abs=1e-10)
         assert p.max() > 2 / len(p)  # not a uniform one
 
@@ -232,7 +196,7 @@ def test_the_probabilities_of_all_images_sum_to_1(model, shape, levels):
 def test_no_conditional_depends_on_its_own_value_or_later_ones(model, family, device):
     shape = (3, 3, 2)
     model = shaken(MODELS[model](shape, FAMILIES[family]))
-    x = tg.Tensor(images("gaussian", 1, shape), requires_grad=True)
+    x = tg.Tensor(batch("gaussian", 1, shape), requires_grad=True)
     context = model.context_of(labels_for(model, 1), 1)
     parameters = model.parameters_of(x, model.given(context)).sum(axis=-1).reshape(-1)
     for d in range(parameters.size):
@@ -268,13 +232,13 @@ def test_samples_equal_the_naive_ones(model, family, shape, size, n, seed, devic
 def test_draws_have_the_models_probabilities(shape, levels, device):
     family = bernoulli() if levels == 2 else categorical(levels)
     model = shaken(small_pixelcnn(shape, family))
-    space = space_of(shape, levels)
+    space = every_image(levels, shape)
     p = probabilities(model, space)
     assert agree(model.sample(20000, rng=Generator(0)), space, p / p.sum())
 
 
 def test_draws_have_the_probabilities_of_their_labels(device):
-    model, space = shaken(TwoStacks((2, 2, 1))), space_of((2, 2, 1), 2)
+    model, space = shaken(TwoStacks((2, 2, 1))), every_image(2, (2, 2, 1))
     condition = np.arange(20000) % 2
     draws = to_host(model.sample(20000, xp.asarray(condition), Generator(0)))
     of_labels = [probabilities(model, space, label) for label in range(2)]
@@ -306,7 +270,7 @@ def test_the_default_generator_draws_where_none_is_given():
 )
 def test_a_completion_keeps_what_is_given(model, family, shape, n, seed, device):
     model = shaken(MODELS[model](shape, FAMILIES[family]), 0.5)
-    x, condition = to_host(images(family, n, shape, seed=seed)), labels_for(model, n)
+    x, condition = to_host(batch(family, n, shape, seed=seed)), labels_for(model, n)
     given = np.random.default_rng(seed).random(shape) < 0.5
     x[:, ~given] = 99  # may be anything
     draws = to_host(model.complete(xp.asarray(x), xp.asarray(given), condition, Generator(seed)))
@@ -322,7 +286,7 @@ def test_completions_of_what_comes_first_are_draws_of_the_rest_given_that(levels
     model = shaken(small_pixelcnn(shape, family))
     first = 2 if levels == 2 else 1
     given = np.arange(np.prod(shape)).reshape(shape) < first
-    space = space_of(shape, levels)
+    space = every_image(levels, shape)
     space = space[(space.reshape(len(space), -1)[:, :first] == 1).all(axis=1)]
     x = np.broadcast_to(space[0], (20000, *shape))
     x = xp.asarray(x if model.family.support.integers else x.astype("float32"))
@@ -332,7 +296,7 @@ def test_completions_of_what_comes_first_are_draws_of_the_rest_given_that(levels
 
 def test_a_completion_of_nothing_given_is_a_sample(device):
     model = shaken(small_pixelcnn((2, 3, 2), categorical(3)))
-    x = images("categorical", 5, (2, 3, 2))
+    x = batch("categorical", 5, (2, 3, 2))
     draws = model.complete(x, xp.zeros((2, 3, 2), bool), rng=Generator(4))
     np.testing.assert_array_equal(to_host(draws), to_host(model.sample(5, rng=Generator(4))))
 
@@ -350,7 +314,7 @@ def test_a_completion_of_nothing_given_is_a_sample(device):
 )
 def test_the_loss_passes_the_check_to_second_order(model, family, shape, n, seed, device):
     model = shaken(MODELS[model](shape, FAMILIES[family]), seed=seed).astype("float64")
-    x, condition = images(family, n, shape, "float64", seed), labels_for(model, n)
+    x, condition = batch(family, n, shape, "float64", seed), labels_for(model, n)
     check_gradients(lambda: model.loss(x, condition), params=model, order=2)
 
 
@@ -358,7 +322,7 @@ def test_the_loss_passes_the_check_to_second_order(model, family, shape, n, seed
 @pytest.mark.parametrize("family", ["gaussian", "mixture"])
 def test_a_density_passes_the_check_with_respect_to_x(model, family, device):
     model = shaken(MODELS[model]((2, 3, 2), FAMILIES[family])).astype("float64")
-    x, condition = images(family, 2, (2, 3, 2), "float64"), labels_for(model, 2)
+    x, condition = batch(family, 2, (2, 3, 2), "float64"), labels_for(model, 2)
     check_gradients(lambda x: model.log_prob(x, condition), x, order=2)
 
 
@@ -369,7 +333,7 @@ def test_a_density_passes_the_check_with_respect_to_x(model, family, device):
 def test_a_state_brings_everything_along(model, device):
     shape = (3, 2, 2)
     one, other = (shaken(MODELS[model](shape), seed=seed) for seed in (0, 1))
-    x, condition = images("bernoulli", 4, shape), labels_for(one, 4)
+    x, condition = batch("bernoulli", 4, shape), labels_for(one, 4)
     expected = one.log_prob(x, condition).numpy()
     assert (other.log_prob(x, condition).numpy() != expected).all()
     other.load_state_dict(one.state_dict())
@@ -383,7 +347,7 @@ def test_a_state_brings_everything_along(model, device):
 def test_dtypes_shapes_and_empty_batches(family, dtype, device):
     shape = (2, 3, 2)
     model = shaken(TwoStacks(shape, FAMILIES[family])).astype(dtype)
-    x, condition = images(family, 5, shape, dtype), labels_for(model, 5)
+    x, condition = batch(family, 5, shape, dtype), labels_for(model, 5)
     for value, expected in [(model.log_prob(x, condition), (5,)), (model.loss(x, condition), ())]:
         assert value.shape == expected and value.dtype == dtype
     assert model.conditionals(x, condition).shape == (5, *shape)
@@ -399,7 +363,7 @@ def test_dtypes_shapes_and_empty_batches(family, dtype, device):
 def test_a_training_step_brings_nothing_to_the_host(device):
     model = shaken(TwoStacks((3, 4, 1)))
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
-    x, condition = images("bernoulli", 6, (3, 4, 1)), labels_for(model, 6)
+    x, condition = batch("bernoulli", 6, (3, 4, 1)), labels_for(model, 6)
     with forbid_transfers():
         for _ in range(2):
             optimizer.zero_grad()

@@ -140,6 +140,11 @@ def device_of(array) -> str:
     return ""
 
 
+def form_of(x) -> str:
+    """The dtype and shape of an array in words, for a message; the type of anything else."""
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else type(x).__name__
+
+
 def to_host(array) -> numpy.ndarray:
     """The values of an array of any device in use as a NumPy array (on the CPU the array itself)."""
     return get_device(device_of(array) or "cpu").to_host(array)

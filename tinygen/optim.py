@@ -155,9 +155,9 @@ class Optimizer:
         if "t" in state and not (type(state["t"]) is int and state["t"] >= 0):
             faults.append(f"t: expected an int of at least 0, got {state['t']!r}")
         faults += [
-            f"{name}: expected {_array_form(average)}, got {_array_form(state[name])}"
+            f"{name}: expected {backend.form_of(average)}, got {backend.form_of(state[name])}"
             for name, average in self._averages.items()
-            if name in state and _array_form(state[name]) != _array_form(average)
+            if name in state and backend.form_of(state[name]) != backend.form_of(average)
         ]
         if faults:
             raise ValueError(f"{type(self).__name__}.load_state_dict: state: {'; '.join(faults)}")
@@ -317,11 +317,6 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         _require(id(p) not in seen, name, "each Tensor once", "it again")
         seen.add(id(p))
     return params
-
-
-def _array_form(x) -> str:
-    """The dtype and shape of an array, for a message; the type of anything else."""
-    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else type(x).__name__
 
 
 def _label(position: int, p: Tensor) -> str:

@@ -105,7 +105,7 @@ class Module:
             faults += [f"{name} is missing" for name in own if name not in state]
             faults += [f"{name} is unknown" for name in state if name not in own]
         faults += [
-            f"{name}: expected {_form(tensor)}, got {_form(state[name])}"
+            f"{name}: expected {backend.form_of(tensor)}, got {backend.form_of(state[name])}"
             for name, tensor in own.items()
             if name in state and not _holds(state[name], tensor.dtype, tensor.shape)
         ]
@@ -155,7 +155,7 @@ class Module:
             raise self._refusal(x, f"{dtype}[{sizes}]")
 
     def _refusal(self, x, expected: str, argument: str = "x") -> ValueError:
-        return ValueError(f"{self!r}: {argument}: expected {expected}, got {_form(x)}")
+        return ValueError(f"{self!r}: {argument}: expected {expected}, got {backend.form_of(x)}")
 
     def _expect_counts(self, least: int = 1, **counts: int) -> None:
         """Refuse sizes of a layer that are not ints of at least `least`."""
@@ -222,8 +222,3 @@ def _holds(array, dtype, sizes: tuple) -> bool:
     return len(shape) == len(sizes) and all(
         isinstance(size, str) or size == got for size, got in zip(sizes, shape)
     )
-
-
-def _form(x) -> str:
-    """The dtype and shape of an array, for a message; the type of anything else."""
-    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else type(x).__name__

@@ -44,7 +44,7 @@ class RowByRow:
 
     def __init__(self):
         self._memories: dict[object, _Memory] = {}
-        self._halves: dict[object, _Half] = {}
+        self._coarse: dict[object, _Coarse] = {}
 
     def __call__(self, layer, x):
         if layer not in self._memories:
@@ -52,12 +52,12 @@ class RowByRow:
         return self._memories[layer].row(ops.raw(x))
 
     def at_half(self, halve, network: Callable, x) -> tuple:
-        half = self._halves.setdefault(halve, _Half(RowByRow()))
+        coarse = self._coarse.setdefault(halve, _Coarse(RowByRow()))
         row = self(halve, x)
-        half.row += 1
-        if half.row % 2 == 0:
-            half.maps[0] = network(row[:, :, ::2], half.convolve)
-        return part(half.maps[0], 1, half.row % 2, of=2)
+        coarse.row += 1
+        if coarse.row % 2 == 0:
+            coarse.maps[0] = network(row[:, :, ::2], coarse.convolve)
+        return part(coarse.maps[0], 1, coarse.row % 2, of=2)
 
 
 class PixelByPixel:
@@ -69,17 +69,17 @@ class PixelByPixel:
     def __init__(self, width: int):
         self._width = width
         self._memories: dict[object, _Memory] = {}
-        self._halves: dict[object, _Half] = {}
+        self._coarse: dict[object, _Coarse] = {}
         self.column = 0
 
     def next_row(self) -> None:
         self.column = 0
         for memory in self._memories.values():
             memory.begin_row()
-        for half in self._halves.values():
-            half.row += 1
-            if half.row % 2 == 0:
-                half.convolve.next_row()
+        for coarse in self._coarse.values():
+            coarse.row += 1
+            if coarse.row % 2 == 0:
+                coarse.convolve.next_row()
 
     def __call__(self, layer, x):
         memory = self._memories.get(layer)
@@ -89,16 +89,16 @@ class PixelByPixel:
         return memory.pixel(self.column, ops.raw(x))
 
     def at_half(self, halve, network: Callable, x) -> tuple:
-        if halve not in self._halves:
-            self._halves[halve] = _Half(PixelByPixel(self._width // 2), row=0)
-        half, pixel, column = self._halves[halve], self(halve, x), self.column // 2
-        if half.row % 2 == 0 and self.column % 2 == 0:
-            half.convolve.column = column
-            half.maps[column] = network(pixel, half.convolve)
-        return part(part(half.maps[column], 1, half.row % 2, of=2), 2, self.column % 2, of=2)
+        if halve not in self._coarse:
+            self._coarse[halve] = _Coarse(PixelByPixel(self._width // 2), row=0)
+        coarse, pixel, column = self._coarse[halve], self(halve, x), self.column // 2
+        if coarse.row % 2 == 0 and self.column % 2 == 0:
+            coarse.convolve.column = column
+            coarse.maps[column] = network(pixel, coarse.convolve)
+        return part(part(coarse.maps[column], 1, coarse.row % 2, of=2), 2, self.column % 2, of=2)
 
 
-class _Half:
+class _Coarse:
     """What is computed at half the resolution.
 
     convolve: how layers are applied there. row: the present one, at the full resolution.

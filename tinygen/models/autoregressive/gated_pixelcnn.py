@@ -86,13 +86,12 @@ class GatedPixelCNN(RasterModel):
 
     def rows(self, x, given: tuple, convolve: Callable) -> tuple:
         """The vertical stack: from each of its layers what the horizontal one takes."""
-        above, v = [], x
+        above, a = [], None
         for k, layer in enumerate(self.layers):
-            a = convolve(layer.above, v)
+            a = convolve(layer.above, gated(a) if k else x)
             if given:
                 a = a + given[k]
             above.append(layer.link(a))
-            v = gated(a)
         return tuple(above)
 
     def see(self, x, convolve: Callable):

@@ -109,7 +109,7 @@ class Stream(nn.Module):
         """The maps after each block, those of this resolution first, from the map h (N, H, W, filters) and,
         where it takes from the other stream, the other's maps."""
         n = len(self.down) + len(self.up)
-        own = iter([[other] for other in others[:n]] or [[] for _ in range(n)])
+        own = iter([[other] for other in others[:n]] if others else n * [[]])
         kept = [h]
         for block in self.down:
             kept.append(block(kept[-1], next(own), convolve))

@@ -175,6 +175,9 @@ class RasterModel(nn.Module):
             raise self._refusal(x, f"integers[N, {', '.join(map(str, self.shape))}]")
 
     def context_of(self, condition, n: int):
+        """What `given` takes for n images: labels as vectors (n, labels), None for a model without labels.
+
+        Raises ValueError for a condition that is missing, needless or wrong."""
         return one_hot(condition, self.labels, n, self.dtype)
 
 
