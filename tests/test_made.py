@@ -12,7 +12,7 @@ from scipy import stats
 from strict_cupy import forbid_transfers
 
 import tinygen as tg
-from tinygen import ops, optim
+from tinygen import backend, ops, optim
 from tinygen.backend import Generator, device_of, to_host, xp
 from tinygen.gradients import check_gradients
 from tinygen.models.autoregressive.conditionals import (
@@ -249,10 +249,30 @@ def test_computing_every_unit_once_gives_the_naive_samplers_draws(options, famil
 def test_filling_with_a_function_of_the_parameters_is_the_fixed_point_of_the_network():
     network = shaken(MaskedNetwork(5, [7, 6], 2, order="random", context=3), 0.5)
     c = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
+    order = network.order()
+    of_places = np.arange(5, dtype="float32")[order][:, None]  # a factor for each element
     for how in (fill, fill_naively):
-        x = how(network, lambda d, parameters: parameters[0] + d * parameters[1], 4, c)
+        x = how(network, lambda places, p: p[:, 0] + of_places[places] * p[:, 1], 4, c)
         parameters = ops.raw(network(x, c))
         np.testing.assert_allclose(x, parameters[..., 0] + np.arange(5) * parameters[..., 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_elements_between_the_degrees_of_units_are_found_at_once(direct, monkeypatch):
+    network = MaskedNetwork(12, [2, 2], direct=direct)  # degrees 1 and 6: elements 0, 1 to 5, 6 to 11
+    counted, places_seen = [], []
+    matmul = backend.matmul
+    monkeypatch.setattr(backend, "matmul", lambda *args, **out: counted.append(1) or matmul(*args, **out))
+
+    def draw(places, parameters):
+        places_seen.append((places.start, places.stop))
+        return parameters[:, 0]
+
+    fill(network, draw, 3)
+    expected = [(k, k + 1) for k in range(12)] if direct else [(0, 1), (1, 6), (6, 12)]
+    assert places_seen == expected
+    # Of two layers at two degrees, and of the parameters, which direct connections double.
+    assert len(counted) == 2 * 2 + len(expected) * (1 + direct)
 
 
 def chi_squared_agrees(draws, probabilities):

@@ -17,7 +17,7 @@ class Family(NamedTuple):
     size: the parameters of an element. distribution: the distribution that they stand for, from parameters
     (..., size). support: where x lies.
     noise: what makes draws random, a tuple of arrays (D, ..., n), from (generator, D, n).
-    draw: values (n,), as the network sees them, from parameters (size, n) and an element's noise.
+    draw: values (..., n), as the network sees them, from parameters (..., size, n) and their elements' noise.
     encode: what the network sees of x, in a dtype. decode: x from that."""
 
     size: int
@@ -36,7 +36,7 @@ def bernoulli() -> Family:
         distribution=lambda p: Bernoulli(p[..., 0]),
         support=Bernoulli.support,
         noise=lambda rng, D, n: (Logistic(0.0, 0.0).sample(rng, (D, n)),),
-        draw=lambda p, noise: p[0] > noise,  # P(ε < l) = σ(l) for ε from Logistic(0, 1)
+        draw=lambda p, noise: p[..., 0, :] > noise,  # P(ε < l) = σ(l) for ε from Logistic(0, 1)
     )
 
 
@@ -47,7 +47,7 @@ def gaussian() -> Family:
         distribution=lambda p: Normal(p[..., 0], p[..., 1]),
         support=REALS,
         noise=lambda rng, D, n: (rng.normal((D, n)),),
-        draw=lambda p, noise: p[0] + xp.exp(0.5 * p[1]) * noise,
+        draw=lambda p, noise: p[..., 0, :] + xp.exp(0.5 * p[..., 1, :]) * noise,
     )
 
 
@@ -57,8 +57,7 @@ def mixture_of_gaussians(components: int) -> Family:
     K = components
 
     def draw(p, gumbel, noise):
-        chosen = xp.argmax(p[:K] + gumbel, axis=0)[None]
-        mean, log_variance = (xp.take_along_axis(part, chosen, 0)[0] for part in (p[K : 2 * K], p[2 * K :]))
+        mean, log_variance = chosen(K, p, gumbel)
         return mean + xp.exp(0.5 * log_variance) * noise
 
     return Family(
@@ -68,6 +67,14 @@ def mixture_of_gaussians(components: int) -> Family:
         noise=lambda rng, D, n: (Gumbel(0.0, 0.0).sample(rng, (D, K, n)), rng.normal((D, n))),
         draw=draw,
     )
+
+
+def chosen(K: int, p, gumbel):
+    """Of parameters (..., 3K, n), the logits of weights and then two numbers for each of K components, these
+    two of the components that noise chooses, (..., n) each."""
+    component = xp.argmax(p[..., :K, :] + gumbel, axis=-2)[..., None, :]
+    pairs = (p[..., K : 2 * K, :], p[..., 2 * K :, :])
+    return [xp.take_along_axis(numbers, component, -2)[..., 0, :] for numbers in pairs]
 
 
 def categorical(levels: int) -> Family:
@@ -83,7 +90,7 @@ def categorical(levels: int) -> Family:
         distribution=Categorical,
         support=labels(levels),
         noise=lambda rng, D, n: (Gumbel(0.0, 0.0).sample(rng, (D, levels, n)),),
-        draw=lambda p, gumbel: encode(xp.argmax(p + gumbel, axis=0), p.dtype),
+        draw=lambda p, gumbel: encode(xp.argmax(p + gumbel, axis=-2), p.dtype),
         encode=encode,
         decode=lambda x: xp.rint((x + 1) * ((levels - 1) / 2)).astype("int64"),
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from ... import ops
 from ...backend import xp
 from ...distributions import DiscretizedLogistic, Gumbel, Logistic, Mixture
-from .conditionals import Family, categorical
+from .conditionals import Family, categorical, chosen
 
 # Of s, as in the authors' code: a level far from all means must not have a probability of 0.
 LEAST_LOG_SCALE = -7.0
@@ -33,8 +33,7 @@ def logistic_mixture(levels: int, components: int) -> Family:
         return Mixture(p[..., :K], DiscretizedLogistic(p[..., K : 2 * K], p[..., 2 * K :], levels))
 
     def draw(p, gumbel, noise):
-        chosen = xp.argmax(p[:K] + gumbel, axis=0)[None]
-        mean, log_scale = (xp.take_along_axis(part, chosen, 0)[0] for part in (p[K : 2 * K], p[2 * K :]))
+        mean, log_scale = chosen(K, p, gumbel)
         nearest = spread.decode(mean + xp.exp(log_scale) * noise)
         return spread.encode(xp.clip(nearest, 0, levels - 1), p.dtype)
 

@@ -104,13 +104,15 @@ class MADE(nn.Module):
 
     def _found(self, n: int, context, variant: int, rng: Generator, how: Callable, known: dict | None = None):
         """n vectors, drawn but for the elements that are known, as the network sees them."""
-        family, known = self.family, known or {}
-        noise = list(zip(*family.noise(rng, self.inputs, n)))
+        family, order = self.family, self.network.order(variant)
+        noise = family.noise(rng, self.inputs, n)
 
-        def draw(d, parameters):
-            if d in known:
-                return known[d]
-            return family.draw(parameters, *noise[d])
+        def draw(places, parameters):
+            values = family.draw(parameters, *(part[places] for part in noise))
+            for row, d in enumerate(order[places]) if known else ():
+                if d in known:
+                    values[row] = known[d]
+            return values
 
         return family.decode(how(self.network, draw, n, context, variant))
 

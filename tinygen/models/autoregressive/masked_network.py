@@ -115,7 +115,8 @@ class MaskedNetwork(nn.Module):
         return self.layers[0].weight.dtype
 
     def order(self, variant: int = 0) -> list[int]:
-        """The elements as they come one after another."""
+        """The elements as they come one after another. Raises ValueError for a variant that is not there."""
+        self.check_variant(variant)
         return to_host(self.orders.data[variant]).tolist()
 
     def check_context(self, context, n: int) -> None:

@@ -1,11 +1,12 @@
 """Finding the elements of x one after another: samples of MADE, completions, inverses of flows.
 
-A masked network gives the parameters of an element as soon as those before it are known. What an element is,
-given its parameters, is said by
+A masked network gives the parameters of an element as soon as those before it are known. What elements are,
+given their parameters, is said by
 
-    draw(d, parameters) -> values (n,) of element d, from its parameters (size, n),
+    draw(places, parameters) -> values (places, n), from parameters (places, size, n),
 
-on raw arrays. `fill` and `fill_naively` return the same x (n, inputs), a raw array.
+on raw arrays, where `places` is a slice of the order in which the elements come. `fill` and `fill_naively`
+return the same x (n, inputs), a raw array.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from .masked_network import MaskedNetwork
 def fill_naively(network: MaskedNetwork, draw: Callable, n: int, context=None, variant: int = 0):
     """A whole pass of the network for every element."""
     x = xp.zeros((n, network.inputs), network.dtype)
-    for d in network.order(variant):
-        parameters = ops.raw(network(x, context, variant))[:, d]
-        x[:, d] = draw(d, parameters.T)
+    for k, d in enumerate(network.order(variant)):
+        parameters = ops.raw(network(x, context, variant))[:, d : d + 1]
+        x[:, d] = draw(slice(k, k + 1), parameters.transpose(1, 2, 0))[0]
     return x
 
 
@@ -37,30 +38,45 @@ def fill(network: MaskedNetwork, draw: Callable, n: int, context=None, variant: 
     With the units of each layer sorted by degree, those that see the first k elements alone are the first
     ones, and a unit of degree k sees exactly the first ones of the layer below: slices, and no masks. Arrays
     are (units, n). The elements stand in their order, below a row of ones, for the biases, and the context.
+
+    Between two degrees that units have no unit is new. So the elements there do not depend on one another,
+    and are found at once.
     """
     network.check_context(context, n)
-    network.check_variant(variant)
     order = network.order(variant)
     layers, of_units, of_elements = _sorted_weights(network, order, variant)
     x = _known_at_first(network, n, context)
     first = len(x) - network.inputs
     hidden = [(_with_ones(len(weights), n, x.dtype), weights, counts) for weights, counts in layers]
     zero = xp.zeros((1, n), x.dtype)
-    for k, d in enumerate(order):
+    for k, stop in _steps(network, [counts for _, counts in layers]):
         below, seen = x, first + k
         for units, weights, counts in hidden:
-            start, stop = counts[k], counts[k + 1]  # the units of degree k
-            if start < stop:
-                new = units[1 + start : 1 + stop]
-                backend.matmul(weights[start:stop, :seen], below[:seen], out=new)
+            old, all_now = counts[k], counts[k + 1]  # between them the units of degree k
+            if old < all_now:
+                new = units[1 + old : 1 + all_now]
+                backend.matmul(weights[old:all_now, :seen], below[:seen], out=new)
                 xp.maximum(new, zero, out=new)
-            below, seen = units, 1 + stop
-        parameters = backend.matmul(of_units[k, :, :seen], below[:seen])
+            below, seen = units, 1 + all_now
+        rows = slice(k * network.size, stop * network.size)
+        parameters = backend.matmul(of_units[rows, :seen], below[:seen])
         if of_elements is not None:
-            parameters += backend.matmul(of_elements[k, :, : first + k], x[: first + k])
-        x[first + k] = draw(d, parameters)
+            parameters += backend.matmul(of_elements[rows, : first + k], x[: first + k])
+        x[first + k : first + stop] = draw(slice(k, stop), parameters.reshape(stop - k, network.size, n))
     places = xp.argsort(xp.asarray(order))
     return xp.ascontiguousarray(x[first:][places].T)
+
+
+def _steps(network: MaskedNetwork, counts_of_layers: list) -> list[tuple[int, int]]:
+    """The places in the order, from k to stop, of elements that see the same units, and no other element."""
+    starts = [
+        k
+        for k in range(network.inputs)
+        if k == 0
+        or network.direct is not None
+        or any(counts[k] < counts[k + 1] for counts in counts_of_layers)
+    ]
+    return list(zip(starts, [*starts[1:], network.inputs]))
 
 
 def _with_ones(rows: int, n: int, dtype):
@@ -83,9 +99,9 @@ def _sorted_weights(network: MaskedNetwork, order: list[int], variant: int):
 
     layers: for each hidden layer its weights (units, 1 + ...), biases first, and counts: counts[k] is how
         many units have a degree below k.
-    of_units: (inputs, size, 1 + units), what the parameters of each element in the order take of the last
+    of_units: (inputs · size, 1 + units), what the parameters of the elements in their order take of the last
         hidden layer, biases first.
-    of_elements: (inputs, size, 1 + context + inputs), what they take of context and elements directly; None
+    of_elements: (inputs · size, 1 + context + inputs), what they take of context and elements directly; None
         for nothing."""
     order = below = numpy.array(order)
     context = network.of_context if network.context else {}
@@ -102,7 +118,8 @@ def _sorted_weights(network: MaskedNetwork, order: list[int], variant: int):
         below = by_degree
 
     def by_element(rows: list):
-        return _permuted(_columns(rows).reshape(network.inputs, network.size, -1), order)
+        columns = _columns(rows)
+        return _permuted(columns.reshape(network.inputs, network.size, -1), order).reshape(columns.shape)
 
     of_units = by_element([last.bias.data[None], _permuted(last.weight.data, below)])
     if network.direct is None and not context:

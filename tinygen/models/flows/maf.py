@@ -79,14 +79,14 @@ class AutoregressiveFlow(Flow):
 
     def _inverse(self, z, condition, fill):
         self._expect_vectors(z, self.network.dtype, "z")
-        columns = ops.raw(z).T
+        in_order = ops.raw(z).T[xp.asarray(self.network.order())]
         log_det = xp.zeros(len(z), z.dtype)
 
-        def draw(d, parameters):
+        def draw(places, parameters):
             nonlocal log_det
-            mu, log_scale = parameters[0], self._log_scale(parameters[1])
-            log_det = log_det - log_scale
-            return columns[d] * xp.exp(-log_scale) + mu
+            mu, log_scale = parameters[:, 0], self._log_scale(parameters[:, 1])
+            log_det = log_det - log_scale.sum(axis=0)
+            return in_order[places] * xp.exp(-log_scale) + mu
 
         x = fill(self.network, draw, len(z), condition)
         return Tensor(x), Tensor(log_det)
