@@ -8,18 +8,31 @@ in a module.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy
 
-# glibc hands every freed block above 128 KiB back to the system and faults its pages in again at the
-# next allocation, which costs more than the arithmetic on it. Freeing one large block raises that
-# threshold to its maximum, 32 MiB, for the rest of the program.
-numpy.empty((32 << 20) - 65536, numpy.uint8)
+
+def _keep_freed_memory() -> None:
+    """glibc hands large freed blocks back to the system, and faults their pages in again at the next
+    allocation, which costs more than the arithmetic on them. Here it keeps them, for the rest of the program.
+    Other C libraries have no such switch."""
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_keep_freed_memory()
 
 xp = ModuleType("tinygen.backend.xp", "The current array module: NumPy, or CuPy on a GPU.")
 
@@ -163,29 +176,103 @@ def byte_bounds(array) -> tuple[int, int]:
 
 # Threads -------------------------------------------------------------------------------------------
 
-# NumPy uses several cores for matrix products alone, and computes elementwise on one.
+# NumPy uses several cores for matrix products alone; it copies, and computes elementwise, on one. What is
+# large and falls into parts is given to several threads here. What comes out is the same in each run.
 _pool: ThreadPoolExecutor | None = None
+
+
+class _Here(threading.local):
+    """Whether this thread works on a part already, all of which it computes on its own."""
+
+    on_a_part = False
+
+
+_here = _Here()
+
+
+def _on_all_threads(tasks: list[Callable[[], Any]]) -> list:
+    """What the tasks return, the first of them computed by the thread that asks."""
+    global _pool
+    if len(tasks) == 1 or _here.on_a_part:
+        return [task() for task in tasks]
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_current.threads - 1, "tinygen")
+    futures = [_pool.submit(_as_a_part, task) for task in tasks[1:]]
+    try:
+        first = _as_a_part(tasks[0])
+    finally:
+        wait(futures)
+    return [first, *(future.result() for future in futures)]
+
+
+def _as_a_part(task: Callable[[], Any]):
+    _here.on_a_part = True
+    try:
+        return task()
+    finally:
+        _here.on_a_part = False
 
 
 def in_pieces(function: Callable[[int, int], None], n: int, size: int) -> None:
     """Call function(start, stop) for pieces of range(n), `size` long, on the CPU several at once.
 
-    The pieces must not depend on each other, and the function must compute on raw arrays alone: what comes
-    out is then the same as without threads."""
-    global _pool
+    The pieces must not depend on each other, and the function must compute on raw arrays alone."""
     starts = iter(range(0, n, size))
 
     def work() -> None:
         for start in starts:  # each piece goes to the thread that asks first
             function(start, min(start + size, n))
 
-    helpers = min(_current.threads, -(-n // size)) - 1
-    if helpers > 0 and _pool is None:
-        _pool = ThreadPoolExecutor(_current.threads - 1, "tinygen")
-    futures = [_pool.submit(work) for _ in range(helpers)]
-    work()
-    for future in futures:
-        future.result()
+    _on_all_threads([work] * max(1, min(_current.threads, -(-n // size))))
+
+
+def in_parts(function: Callable[[slice], Any], n: int, size: int) -> list:
+    """What function(part) returns for parts of range(n) in their order: on the CPU as many as there are
+    threads, all at once, if each is at least `size` long. Inside, each matrix product has one thread.
+
+    This takes threadpoolctl (the extra `demos`), since threads that share out each product wait for one
+    another; without it there is one part."""
+    count = max(1, min(_current.threads, n // max(1, size)))
+    blas = _blas() if count > 1 and not _here.on_a_part else None
+    if blas is None:
+        return [function(slice(0, n))]
+    bounds = [n * k // count for k in range(count + 1)]
+    with blas.limit(limits=1):
+        return _on_all_threads(
+            [functools.partial(function, slice(*pair)) for pair in zip(bounds, bounds[1:])]
+        )
+
+
+@functools.cache
+def _blas():
+    """The threads of the libraries behind matrix products."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api="blas")
+
+
+def elementwise(function: Callable) -> Callable:
+    """A function whose result has the shape and dtype of its first argument, and each element of it depends
+    on the same element of the arrays alone: on the CPU large arrays are computed in pieces, on all cores,
+    each from the first operation to the last while it is in the cache."""
+
+    @functools.wraps(function)
+    def computed(x, *others, **static):
+        if type(x) is not xp.ndarray or x.size < 2 * _current.workspace or _current.threads == 1:
+            return function(x, *others, **static)
+        y = xp.empty(x.shape, x.dtype)
+
+        def compute(start: int, stop: int) -> None:
+            piece = slice(start, stop)
+            parts = (a[piece] if type(a) is xp.ndarray else a for a in others)
+            y[piece] = function(x[piece], *parts, **static)
+
+        in_pieces(compute, len(x), max(1, len(x) * _current.workspace // x.size))
+        return y
+
+    return computed
 
 
 def _forget_pool() -> None:

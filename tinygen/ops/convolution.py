@@ -64,10 +64,14 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     x = xp.empty((len(y), *size, w.shape[2]), xp.result_type(y, w))
     corner = (top % sh, left % sw)
     at_once = _images_at_once((last[0] - first[0]) * (last[1] - first[1]) * kernel.shape[3])
-    for start in range(0, len(y), at_once):
-        images = slice(start, start + at_once)
-        blocks = _conv2d(y[images], kernel, stride=(1, 1), padding=around, dilation=steps)
-        _put_blocks(blocks, stride, corner, out=x[images])
+
+    def paint(images: slice) -> None:
+        for start in range(images.start, images.stop, at_once):
+            few = slice(start, min(start + at_once, images.stop))
+            blocks = _conv2d(y[few], kernel, stride=(1, 1), padding=around, dilation=steps)
+            _put_blocks(blocks, stride, corner, out=x[few])
+
+    backend.in_parts(paint, len(y), at_once)
     return x
 
 
@@ -77,14 +81,20 @@ def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     w̄[p,q,c,o] = Σ_nij x[n, i·s + p·d − top, j·s + q·d − left, c] y[n,i,j,o]"""
     _, *size, channels = y.shape
     x, padding = _cropped(x, padding)
-    w = xp.zeros((*kernel, x.shape[3], channels), xp.result_type(x, y))
-    if _by_lines(w.shape, stride):
-        _kernel_by_lines(x, y, padding, dilation, out=w)
+    shape = (*kernel, x.shape[3], channels)
+
+    def kernel_of(images: slice):
+        """What some images add to w̄."""
+        w, these = xp.zeros(shape, xp.result_type(x, y)), y[images]
+        if _by_lines(shape, stride):
+            _kernel_by_lines(x[images], these, padding, dilation, out=w)
+            return w
+        matrix = w.reshape(-1, channels)
+        for chunk, windows in _window_matrices(x[images], kernel, size, stride, padding, dilation):
+            matrix += backend.matmul(windows.T, these[chunk].reshape(len(windows), -1))
         return w
-    matrix = w.reshape(-1, channels)
-    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
-        matrix += backend.matmul(windows.T, y[images].reshape(len(windows), -1))
-    return w
+
+    return sum(backend.in_parts(kernel_of, len(x), _images_at_once(prod(size) * prod(shape[:3]))))
 
 
 for _convolution in (_conv2d, _conv2d_plus):
@@ -144,13 +154,18 @@ def _convolved(x, w, b, stride, padding, dilation):
     y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
     if b is not None and b.ndim == 1:
         b = xp.tile(b, (size[1], 1))  # a line of pixels at a time is added faster than a pixel
-    if _by_lines(w.shape, stride):
-        _convolve_by_lines(x, w, b, padding, dilation, out=y)
-        return y
     matrix = w.reshape(-1, w.shape[3])
-    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
-        backend.matmul(windows, matrix, out=y[images].reshape(len(windows), -1))
-        _add(b, images, out=y)
+
+    def convolve(images: slice) -> None:
+        of_y, of_b = y[images], b[images] if b is not None and b.ndim == 4 else b
+        if _by_lines(w.shape, stride):
+            _convolve_by_lines(x[images], w, of_b, padding, dilation, out=of_y)
+            return
+        for chunk, windows in _window_matrices(x[images], kernel, size, stride, padding, dilation):
+            backend.matmul(windows, matrix, out=of_y[chunk].reshape(len(windows), -1))
+            _add(of_b, chunk, out=of_y)
+
+    backend.in_parts(convolve, len(x), _images_at_once(prod(size) * prod(w.shape[:3])))
     return y
 
 
