@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tinygen/__init__.py").read_text()).group(1)
 
-DEMOS = ["matplotlib>=3.7", "tqdm>=4.60"]
+DEMOS = ["matplotlib>=3.7", "threadpoolctl>=3.1", "tqdm>=4.60"]
 TEST = ["pytest>=7.4", "hypothesis>=6.100", "scipy>=1.11", *DEMOS]
 
 setup(
@@ -20,7 +20,11 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["tinygen", "tinygen.*"]),
-    package_data={"tinygen": ["py.typed"], "tinygen.data": ["digits.csv.gz"]},
+    package_data={
+        "tinygen": ["py.typed"],
+        "tinygen.data": ["digits.csv.gz"],
+        "tinygen.metrics": ["classifier-*.npz"],
+    },
     install_requires=["numpy>=2.0"],
     extras_require={
         "demos": DEMOS,
