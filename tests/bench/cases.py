@@ -402,6 +402,177 @@ def _maf_torch(inputs: int):
     return log_prob, [*parameters, *(p for pair in scales[:-1] for p in pair)]
 
 
+# Adversarial games --------------------------------------------------------------------------------
+
+GAMES = ["GAN MLP", "WGAN MLP", "WGAN-GP MLP", "DCGAN 28x28"]
+GAME_BATCH, GAME_LATENTS, CLIP, PENALTY = 64, 64, 0.01, 10.0
+
+
+def games(library: str, row: str):
+    """One iteration of a game, all steps of the critic (5 in both WGANs) and one of the generator, on
+    minibatches of 64 and codes of 64. MLP: 64-512-512-784 against 784-512-512-1; DCGAN: images 28x28x1, 64
+    channels in the largest feature maps. Adam; RMSProp in WGAN."""
+    game = _game(row)
+    shape = (28, 28, 1) if row.startswith("DCGAN") else (784,)
+    x = np.tanh(_draw(game.critic_steps * GAME_BATCH, *shape))
+    if library == "tinygen":
+        from tinygen.optim import Adam
+
+        optimizers = game.optimizers()
+        if row == "GAN MLP":
+            players = game.critic, game.generator
+            optimizers = [Adam(player.parameters(), 0.0002, (0.5, 0.999)) for player in players]
+        return lambda: game.iteration(x, optimizers)
+    return _game_torch(game, x, library == "torch-channels-last")
+
+
+def _game(row: str):
+    """The same weights each time."""
+    import tinygen as tg
+    from tinygen import nn
+    from tinygen.models import adversarial
+
+    tg.seed(0)
+    if row.startswith("DCGAN"):
+        return adversarial.DCGAN(28, latents=GAME_LATENTS)
+    generator = nn.Sequential(
+        *(nn.Linear(GAME_LATENTS, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()),
+        *(nn.Linear(512, 784), nn.Tanh()),
+    )
+    critic = nn.Sequential(
+        *(nn.Linear(784, 512), nn.LeakyReLU(0.2), nn.Linear(512, 512), nn.LeakyReLU(0.2)),
+        nn.Linear(512, 1),
+    )
+    if row.startswith("WGAN-GP"):
+        return adversarial.WGANGP(generator, critic, GAME_LATENTS, penalty=PENALTY)
+    if row.startswith("WGAN"):
+        return adversarial.WGAN(generator, critic, GAME_LATENTS, c=CLIP)
+    return adversarial.GAN(generator, critic, GAME_LATENTS)
+
+
+def _game_torch(game, x, channels_last: bool):
+    import torch
+    from torch.nn.functional import softplus
+
+    kind = type(game).__name__
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    critic, generator = (
+        _network_torch(part).to(memory_format=layout) for part in (game.critic, game.generator)
+    )
+    real = torch.tensor(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x)
+    real = real.contiguous(memory_format=layout) if x.ndim == 4 else real
+    players = critic.parameters, generator.parameters
+    if kind == "WGAN":
+        optimizers = [torch.optim.RMSprop(of(), lr=0.00005) for of in players]
+    else:
+        settings = (
+            {"lr": 0.0001, "betas": (0.0, 0.9)} if kind == "WGANGP" else {"lr": 0.0002, "betas": (0.5, 0.999)}
+        )
+        optimizers = [torch.optim.Adam(of(), **settings) for of in players]
+
+    def critic_loss(x, fake, epsilon):
+        if kind in ("GAN", "DCGAN"):
+            return softplus(-critic(x)).mean() + softplus(critic(fake)).mean()
+        loss = critic(fake).mean() - critic(x).mean()
+        if kind == "WGANGP":
+            x_hat = (epsilon * x + (1 - epsilon) * fake).requires_grad_()
+            (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
+            loss = loss + PENALTY * ((gradient.norm(dim=1) - 1) ** 2).mean()
+        return loss
+
+    def generator_loss(z):
+        numbers = critic(generator(z))
+        return softplus(-numbers).mean() if kind in ("GAN", "DCGAN") else -numbers.mean()
+
+    def descend(player, loss):
+        optimizers[player].zero_grad()
+        loss.backward(inputs=list(players[player]()))
+        optimizers[player].step()
+
+    def step():
+        for minibatch in real.split(GAME_BATCH):
+            with torch.no_grad():
+                fake = generator(torch.randn(GAME_BATCH, GAME_LATENTS))
+            descend(0, critic_loss(minibatch, fake, torch.rand(GAME_BATCH, 1)))
+            if kind == "WGAN":
+                with torch.no_grad():
+                    for p in critic.parameters():
+                        p.clamp_(-CLIP, CLIP)
+        descend(1, generator_loss(torch.randn(GAME_BATCH, GAME_LATENTS)))
+
+    _require_the_same_game(game, x[:GAME_BATCH], critic_loss, generator_loss, generator, players)
+    return step
+
+
+def _network_torch(network):
+    """PyTorch's network with the weights of ours; its images have the channels first."""
+    import torch
+
+    layers, maps = [], None  # maps: (h, w, c) of the rows that come from, or become, feature maps
+    for k, ours in enumerate(network.layers):
+        after = network.layers[k + 1] if k + 1 < len(network.layers) else None
+        kind = type(ours).__name__
+        if kind == "Linear":
+            weight = ours.weight.numpy()
+            if type(after).__name__ == "Reshape":
+                weight = weight.reshape(-1, *after.shape).transpose(0, 3, 1, 2).reshape(weight.shape)
+            if maps is not None:
+                weight = weight.reshape(*maps, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
+            layers.append(
+                _filled(torch.nn.Linear(*weight.shape, bias=ours.bias is not None), weight.T, ours.bias)
+            )
+        elif kind in ("Conv2d", "ConvTranspose2d"):
+            settings = {"stride": 2, "padding": 1, "bias": ours.bias is not None}
+            theirs = getattr(torch.nn, kind)(ours.inputs, ours.outputs, 4, **settings)
+            layers.append(_filled(theirs, ours.weight.numpy().transpose(3, 2, 0, 1), ours.bias))
+        elif kind == "BatchNorm":
+            layers.append(torch.nn.BatchNorm2d(ours.features))
+        elif kind == "Reshape":
+            layers.append(torch.nn.Unflatten(1, (ours.shape[2], *ours.shape[:2])))
+        elif kind == "Flatten":
+            maps = 7, 7, network.layers[k + 1].inputs // 49
+            layers.append(torch.nn.Flatten())
+        else:
+            layers.append(torch.nn.LeakyReLU(0.2) if kind == "LeakyReLU" else getattr(torch.nn, kind)())
+    return torch.nn.Sequential(*layers)
+
+
+def _filled(layer, weight, bias):
+    """A layer of PyTorch with these weights."""
+    import torch
+
+    layer.weight.data = torch.tensor(weight.copy())
+    if bias is not None:
+        layer.bias.data = torch.tensor(bias.numpy())
+    return layer
+
+
+def _require_the_same_game(game, x, critic_loss, generator_loss, generator, players) -> None:
+    """Refuse to measure losses with other values or gradients than tinygen's."""
+    import torch
+
+    from tinygen import nn
+    from tinygen.backend import Generator
+
+    order = (0, 3, 1, 2) if x.ndim == 4 else (0, 1)
+    with nn.frozen_state(), Generator(0):
+        z = game.latent(len(x))
+        fake = game.generate(z).detach()
+        with Generator(1):
+            ours = game.critic_loss(x, fake), game.generator_loss(game.generate(z))
+        epsilon = Generator(1).uniform((len(x),))[:, None]
+    numbers = [torch.tensor(a.transpose(order).copy()) for a in (x, fake.numpy())]
+    theirs = critic_loss(*numbers, torch.tensor(epsilon)), generator_loss(torch.tensor(z))
+    for mine, other, player, parameters in zip(ours, theirs, (game.critic, game.generator), players):
+        np.testing.assert_allclose(other.item(), mine.item(), rtol=1e-4, atol=1e-5)
+        mine.backward(inputs=player.parameters())
+        other.backward(inputs=list(parameters()))
+        for p, q in zip(player.parameters(), parameters()):
+            sizes = float((p.grad.numpy() ** 2).sum()) ** 0.5, float((q.grad**2).sum()) ** 0.5
+            np.testing.assert_allclose(*sizes, rtol=2e-3, atol=1e-6)
+            p.grad = q.grad = None
+
+
 # Convolutions -------------------------------------------------------------------------------------
 
 

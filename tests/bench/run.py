@@ -31,6 +31,7 @@ SUITES = {
     "vae": (cases.vae, [""], ["torch"], "wall", "ms"),
     "made": (cases.made, list(cases.MADE_HIDDEN), ["torch"], "wall", "ms"),
     "maf": (cases.maf, list(cases.MAF_INPUTS), ["torch"], "wall", "ms"),
+    "games": (cases.games, cases.GAMES, ["torch", "torch-channels-last"], "wall", "ms"),
     "pixelcnn": (cases.pixelcnn, [""], ["torch", "torch-channels-last"], "wall", "ms"),
     "sampling": (
         cases.sampling,

@@ -1,3 +1,3 @@
 """Deep generative models, one file each, by family."""
 
-from . import autoregressive, flows, latent
+from . import adversarial, autoregressive, flows, latent
