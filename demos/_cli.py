@@ -13,6 +13,9 @@ A demo in outline:
                 run.record(len(index), loss=loss)
             run.end_epoch(score=..., validation=...)
     demo.finish({"...": ...})
+
+A demo without a data set and epochs, as those that show what theory says, is a `Study`, which has the flags,
+the folder and the figures.
 """
 
 from __future__ import annotations
@@ -32,6 +35,17 @@ import numpy
 import tinygen as tg
 from tinygen.backend import Generator, current_device, device_makers
 from tinygen.training import Run
+
+
+def positive_number(text: str) -> float:
+    """The type of a flag: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
 
 
 def _whole_number(least: int):
@@ -55,30 +69,92 @@ TRAIN, VALIDATE, TEST, DRAW = range(4)
 NOT_OF_THE_RUN = ("device", "out", "resume")
 
 
-class Demo:
-    """The command line of one demo, and the folder that it writes to.
+class Study:
+    """The command line of one demo, and the folder that it writes to."""
 
-    defaults: for each data set, the values of the flags that depend on it; the first set is the default."""
-
-    def __init__(self, description: str, name: str, defaults: dict[str, dict]):
+    def __init__(self, description: str, name: str):
         self.parser = argparse.ArgumentParser(description=description)
-        self._defaults = defaults
-        self.add("--data", choices=list(defaults), default=next(iter(defaults)), what="what is learned")
-        self.add_by_data("--epochs", type=positive_int, what="passes over the training set")
-        self.add_by_data("--batch-size", type=positive_int, what="examples in a step")
         here = current_device().name  # as TINYGEN_DEVICE says
         self.add("--device", choices=list(device_makers), default=here, what="where to compute")
         self.add("--seed", type=natural, default=0, what="of initial weights, order and noise")
         self.add("--out", type=Path, default=Path("runs") / name, what="folder for pictures and figures")
-        self.parser.add_argument(
-            "--resume", action="store_true", help="go on with the run in --out; other flags as they were"
-        )
         self._name = name
-        self._resumed_after = 0
 
     def add(self, flag: str, *, what: str, **kwargs) -> None:
         """A flag with one default."""
         self.parser.add_argument(flag, help=f"{what}; default: {kwargs['default']}", **kwargs)
+
+    def start(self, argv: list[str] | None = None) -> argparse.Namespace:
+        """Parse the flags, choose the device and the seed, make the folder.
+
+        Whatever is wrong with a flag ends the program with one line that says what."""
+        self.flags = self.parser.parse_args(argv)
+        try:
+            self._prepare()
+            self.flags.out.mkdir(parents=True, exist_ok=True)
+        except (RuntimeError, OSError, ValueError) as error:
+            self.parser.error(str(error))
+        self._began = time.perf_counter()
+        return self.flags
+
+    def _prepare(self) -> None:
+        """What can fail before there is a folder."""
+        tg.set_device(self.flags.device)
+        tg.seed(self.flags.seed)
+
+    def path(self, name: str) -> Path:
+        """Where a result of that name goes."""
+        return self.flags.out / name
+
+    def _plain_flags(self) -> dict:
+        """The flags as JSON can hold them."""
+        return {
+            name: str(value) if isinstance(value, Path) else value for name, value in vars(self.flags).items()
+        }
+
+    def finish(self, figures: dict[str, float]) -> None:
+        """Write metrics.json, and print the figures and where everything is."""
+        self._finish(figures, ".6g", "pictures and metrics.json")
+
+    def _finish(self, figures: dict[str, float], form: str, results: str, **more) -> None:
+        """form: of a figure in print. results: what is in the folder. more: of the record."""
+        record = {
+            "figures": figures,
+            "seconds": round(time.perf_counter() - self._began, 1),
+            **more,
+            "command": " ".join(["python", *sys.argv]),
+            "flags": self._plain_flags(),
+            "versions": {
+                "tinygen": tg.__version__,
+                "numpy": numpy.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        self.path("metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+        width = max(map(len, figures))
+        for name, value in figures.items():
+            print(f"{name:{width}}  {value:{form}}")
+        print(
+            f"{record['seconds']} seconds on {self.flags.device}; {results} in "
+            f"{self.flags.out}{'/' if str(self.flags.out)[-1] != '/' else ''}"
+        )
+
+
+class Demo(Study):
+    """The command line of a demo that learns a data set in epochs, and its training run.
+
+    defaults: for each data set, the values of the flags that depend on it; the first set is the default."""
+
+    def __init__(self, description: str, name: str, defaults: dict[str, dict]):
+        super().__init__(description, name)
+        self._defaults = defaults
+        self.add("--data", choices=list(defaults), default=next(iter(defaults)), what="what is learned")
+        self.add_by_data("--epochs", type=positive_int, what="passes over the training set")
+        self.add_by_data("--batch-size", type=positive_int, what="examples in a step")
+        self.parser.add_argument(
+            "--resume", action="store_true", help="go on with the run in --out; other flags as they were"
+        )
+        self._resumed_after = 0
 
     def add_by_data(self, flag: str, *, what: str, **kwargs) -> None:
         """A flag whose default depends on the data set."""
@@ -87,26 +163,15 @@ class Demo:
         self.parser.add_argument(flag, help=f"{what}; default: {values}", **kwargs)
 
     def start(self, argv: list[str] | None = None) -> tuple[argparse.Namespace, tg.data.Dataset]:
-        """Parse the flags, choose the device and the seed, load the data, make the folder.
+        """As for every study, and load the data."""
+        return super().start(argv), self._dataset
 
-        Whatever is wrong with a flag ends the program with one line that says what."""
-        self.flags = self.parser.parse_args(argv)
+    def _prepare(self) -> None:
         for name, value in self._defaults[self.flags.data].items():
             if getattr(self.flags, name) is None:
                 setattr(self.flags, name, value)
-        try:
-            tg.set_device(self.flags.device)
-            tg.seed(self.flags.seed)
-            dataset = tg.data.load(self.flags.data)
-            self.flags.out.mkdir(parents=True, exist_ok=True)
-        except (RuntimeError, OSError, ValueError) as error:
-            self.parser.error(str(error))
-        self._began = time.perf_counter()
-        return self.flags, dataset
-
-    def path(self, name: str) -> Path:
-        """Where a result of that name goes."""
-        return self.flags.out / name
+        super()._prepare()
+        self._dataset = tg.data.load(self.flags.data)
 
     def make(self, kind: Callable, *args, **kwargs):
         """A model as the flags say. What it refuses ends the program with one line."""
@@ -151,34 +216,10 @@ class Demo:
         except KeyboardInterrupt:
             sys.exit("interrupted: --resume goes on from the last checkpoint")
 
-    def _plain_flags(self) -> dict:
-        """The flags as JSON can hold them."""
-        return {
-            name: str(value) if isinstance(value, Path) else value for name, value in vars(self.flags).items()
-        }
-
     def finish(self, figures: dict[str, float]) -> None:
         """Write metrics.json, and print the figures and where everything is."""
-        record = {
-            "figures": figures,
-            "seconds": round(time.perf_counter() - self._began, 1),
-            "resumed after epoch": self._resumed_after,
-            "command": " ".join(["python", *sys.argv]),
-            "flags": self._plain_flags(),
-            "versions": {
-                "tinygen": tg.__version__,
-                "numpy": numpy.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        self.path("metrics.json").write_text(json.dumps(record, indent=2) + "\n")
-        width = max(map(len, figures))
-        for name, value in figures.items():
-            print(f"{name:{width}}  {value:.2f}")
-        print(
-            f"{record['seconds']} seconds on {self.flags.device}; pictures, metrics.json and the model in "
-            f"{self.flags.out}{'/' if str(self.flags.out)[-1] != '/' else ''}"
-        )
+        resumed = {"resumed after epoch": self._resumed_after}
+        self._finish(figures, ".2f", "pictures, metrics.json and the model", **resumed)
 
 
 @tg.no_grad()

@@ -40,6 +40,19 @@ def test_pictures_are_written_as_png(tmp_path, channels):
         assert content.startswith(b"\x89PNG") and len(content) > 2000
 
 
+def test_panels_are_written_beside_each_other_and_in_rows(tmp_path):
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    x = np.linspace(0, 1, 5)
+    panel = plots.Panel("Title", {"x": (x, x), "x²": (x, x * x)}, {"below": (x, x)}, "x", "y")
+    log = plots.Panel("Of a logarithm", {"eˣ": (x, np.exp(x))}, scale="log")
+    plots.save_panels(tmp_path / "a.png", [panel, log, panel])
+    plots.save_panels(tmp_path / "b.png", [panel, log, panel], columns=2)
+    with image.open(tmp_path / "a.png") as a, image.open(tmp_path / "b.png") as b:
+        (wide, low), (narrow, high) = a.size, b.size
+    assert 2 * wide == pytest.approx(3 * narrow, abs=3) and high == pytest.approx(2 * low, abs=2)
+
+
 def test_an_animation_has_all_its_frames(tmp_path):
     image = pytest.importorskip("PIL.Image")
     frames = [np.full((3, 5, 1), shade) for shade in (0.0, 0.5, 1.0)]

@@ -1,4 +1,4 @@
-"""Pictures: grids of images, curves of training, matrices. Needs matplotlib (the extra `demos`).
+"""Pictures: grids of images, curves, matrices, panels of lines. Needs matplotlib (the extra `demos`).
 
 Images are host arrays (N, H, W, C) with intensities in [0, 1]; C is 1 (grey, drawn dark on light) or 3. The
 suffix of a path says which kind of file is written.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np  # not the backend's xp: pictures are made on the host
@@ -77,6 +78,45 @@ def save_matrices(path: str | Path, matrices: dict[str, np.ndarray]) -> None:
     for axes, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items()):
         axes.imshow(matrix, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_title(name, fontsize=9)
+    write_figure(path, figure)
+
+
+@dataclass
+class Panel:
+    """One part of a picture: labelled lines, and labelled areas below lines, each of host arrays (x, y).
+
+    scale: of the axis of y, "linear" or "log". equal: whether both axes have the same unit of length."""
+
+    title: str
+    lines: dict[str, tuple[np.ndarray, np.ndarray]]
+    areas: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    xlabel: str = ""
+    ylabel: str = ""
+    scale: str = "linear"
+    equal: bool = False
+
+
+def save_panels(path: str | Path, panels: Sequence[Panel], columns: int | None = None) -> None:
+    """Write panels in rows of `columns` (all beside each other if None). Every second line is dashed and
+    above the others, so that one that it runs along can be seen."""
+    from matplotlib.figure import Figure
+
+    columns = columns or len(panels)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure((4.2 * columns, 3.6 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(places, panels):
+        for shade, (label, (x, y)) in enumerate(panel.areas.items()):
+            axes.fill_between(x, y, color=f"C{7 + shade}", alpha=0.3, linewidth=0, label=label)
+        for k, (label, (x, y)) in enumerate(panel.lines.items()):
+            style = ("-", "--")[k % 2]
+            axes.plot(x, y, color=f"C{k}", linestyle=style, zorder=2 + k % 2, label=label)
+        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, yscale=panel.scale)
+        axes.set_aspect("equal" if panel.equal else "auto")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, framealpha=0.8, edgecolor="none")
     write_figure(path, figure)
 
 
