@@ -523,7 +523,7 @@ def test_without_threadpoolctl_there_is_one_part(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(3, 700, 300), (1 << 20,), (1, 1 << 20), (700_000, 1)])
-@pytest.mark.parametrize("function", [ops.relu, ops.leaky_relu, ops.tanh, ops.sigmoid, ops.softplus])
+@pytest.mark.parametrize("function", [ops.relu, ops.leaky_relu, ops.sigmoid, ops.softplus])
 def test_what_is_computed_in_pieces_is_what_is_computed_at_once(function, shape, monkeypatch):
     host = np.random.default_rng(0).standard_normal(shape).astype("float32")
     x = tg.Tensor(host.swapaxes(0, -1), requires_grad=True)  # not contiguous

@@ -259,20 +259,24 @@ def elementwise(function: Callable) -> Callable:
     each from the first operation to the last while it is in the cache."""
 
     @functools.wraps(function)
-    def computed(x, *others, **static):
-        if type(x) is not xp.ndarray or x.size < 2 * _current.workspace or _current.threads == 1:
-            return function(x, *others, **static)
+    def computed(*args, **static):
+        x = args[0]
+        if getattr(x, "size", 0) < LARGE or type(x) is not xp.ndarray or _current.threads == 1:
+            return function(*args, **static)
         y = xp.empty(x.shape, x.dtype)
 
         def compute(start: int, stop: int) -> None:
             piece = slice(start, stop)
-            parts = (a[piece] if type(a) is xp.ndarray else a for a in others)
-            y[piece] = function(x[piece], *parts, **static)
+            parts = (a[piece] if type(a) is xp.ndarray else a for a in args)
+            y[piece] = function(*parts, **static)
 
         in_pieces(compute, len(x), max(1, len(x) * _current.workspace // x.size))
         return y
 
     return computed
+
+
+LARGE = 1 << 19  # elements of an array that are worth the trouble
 
 
 def _forget_pool() -> None:

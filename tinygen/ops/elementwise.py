@@ -198,13 +198,12 @@ cos.vjp("x", lambda g, x: -(g * sin(x)), formula="x̄ = −ȳ sin x")
 
 
 @primitive(domain=REAL)
-@elementwise
 def tanh(x):
     """The hyperbolic tangent of x."""
     return xp.tanh(x)
 
 
-tanh.vjp("x", elementwise(lambda g, out: g - g * (out * out)), formula="x̄ = (1 − y²) ȳ")
+tanh.vjp("x", lambda g, out: g - g * (out * out), formula="x̄ = (1 − y²) ȳ")
 
 
 @primitive(domain=REAL)
