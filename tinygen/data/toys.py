@@ -73,14 +73,14 @@ class GaussianMixture(Toy):
         return float(total) * spacing**2
 
 
-def _on_circle(n: int, radius: float) -> np.ndarray:
+def on_circle(n: int, radius: float) -> np.ndarray:
     """n points (n, 2), evenly on a circle around 0."""
     angles = 2 * np.pi * np.arange(n) / n
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 # 8 on a circle of radius 4 with σ = ½, all over √2 (G); those of WG are of σ = 0.02 on a radius of 2.
-eight_gaussians = GaussianMixture(_on_circle(8, 4 / math.sqrt(2)), 0.5 / math.sqrt(2))
+eight_gaussians = GaussianMixture(on_circle(8, 4 / math.sqrt(2)), 0.5 / math.sqrt(2))
 
 # 25 on the grid {−4, −2, 0, 2, 4}² with σ = 0.05, all over 2√2 (WG).
 _line = np.arange(-4, 5, 2) / math.sqrt(8)
@@ -90,7 +90,7 @@ twenty_five_gaussians = GaussianMixture(
 
 # Circles of radius ¾, 1½, 2¼ and 3, of as many points each, with noise of σ = 0.08 (G). There a circle is a
 # quarter of a batch, spaced evenly: here, of a batch of 512, which is dense enough to look even.
-rings = GaussianMixture(np.concatenate([_on_circle(128, radius) for radius in (0.75, 1.5, 2.25, 3)]), 0.08)
+rings = GaussianMixture(np.concatenate([on_circle(128, radius) for radius in (0.75, 1.5, 2.25, 3)]), 0.08)
 
 
 class Checkerboard(Toy):

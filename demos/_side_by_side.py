@@ -1,0 +1,38 @@
+"""What demos share that play several games side by side.
+
+Games are kept by name, and by the same names the optimizers of their players, the critic's and the
+generator's. All are in one run with one checkpoint. Each starts from its own weights by the seed and has its
+own noise, as if it were alone: with the same data and the same noise as the others, and to the same bits with
+or without them.
+
+Data are drawn anew in each step. An epoch is STEPS steps of each generator.
+"""
+
+from functools import partial
+
+from _cli import cosine
+
+from tinygen.models.adversarial import WGAN
+from tinygen.optim import Adam, RMSProp
+
+STEPS = 100
+
+
+def optimizers(game, rate, epochs):
+    """Of the critic and of the generator: the same for every game but WGAN, whose paper warns of momentum.
+    Both rates fall to 0 until the last epoch ends."""
+    steps = epochs * STEPS
+    rates = cosine(rate, steps * game.critic_steps), cosine(rate, steps)
+    kind = RMSProp if isinstance(game, WGAN) else partial(Adam, betas=(0.5, 0.9))
+    return tuple(
+        kind(player.parameters(), rate) for player, rate in zip((game.critic, game.generator), rates)
+    )
+
+
+def states_of(games, players):
+    """Both players and both optimizers of each game, by name, for a checkpoint."""
+    kept = {}
+    for name, game in games.items():
+        of_critic, of_generator = players[name]
+        kept |= {name: game, f"{name}: critic": of_critic, f"{name}: generator": of_generator}
+    return kept
