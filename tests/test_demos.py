@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygen.training import Run
+
 DEMOS = Path(__file__).parent.parent / "demos"
 
 
@@ -172,6 +174,83 @@ def test_demos_of_images_pixel_by_pixel_leave_pictures_figures_and_a_model(tmp_p
 def test_models_pixel_by_pixel_say_what_sizes_they_take(tmp_path, demo, flags, words):
     done = run(demo, *flags, "--out", "results", cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+GAMES = {
+    "gan.py": ("--objective", "lsgan"),
+    "wgan.py": ("--bound", 0.05),
+    "wgan_gp.py": ("--penalty", 1),
+    "sn_gan.py": ("--objective", "non-saturating"),
+    "conditional_gan.py": (),
+    "dcgan.py": (),
+}
+
+
+@pytest.mark.parametrize("demo", GAMES)
+def test_demos_of_games_leave_pictures_figures_and_a_model_and_resume(tmp_path, demo):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    short = ("--hidden", 8, "--latents", 4, "--batch-size", 320, "--out", "results", *GAMES[demo])
+    done = run(demo, *short, "--epochs", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pictures = {"samples.png"} | ({"arithmetic.png", "interpolations.png"} if demo == "dcgan.py" else set())
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == FILES - {"best.npz"} | pictures
+    figures = json.loads((tmp_path / "results" / "metrics.json").read_text())["figures"]
+    distance, floor, ratio, lowest, score, of_test, *rest = figures.values()
+    assert distance > floor > 0 and lowest > floor and ratio == distance / floor
+    assert 1 <= score < of_test <= 10
+    assert all(0 < percentage <= 100 for percentage in rest)
+    assert len(rest) == (2 if demo in ("conditional_gan.py", "dcgan.py") else 0)
+    done = run(demo, *short, "--epochs", 3, "--resume", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed after epoch 2" in done.stdout, done.stderr
+
+
+def test_a_game_that_was_interrupted_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    monkeypatch.syspath_prepend(DEMOS)
+    sn_gan = importlib.import_module("sn_gan")
+    short = ["--epochs", "4", "--hidden", "8", "--latents", "4"]
+
+    def play(out, *more):
+        monkeypatch.setattr(sys, "argv", ["sn_gan.py", *short, "--out", str(tmp_path / out), *more])
+        sn_gan.main()
+
+    play("whole")
+    end_epoch, left = Run.end_epoch, [2]
+
+    def interrupt(run, *args, **kwargs):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        end_epoch(run, *args, **kwargs)
+
+    monkeypatch.setattr(Run, "end_epoch", interrupt)
+    with pytest.raises(SystemExit):
+        play("parts")
+    monkeypatch.setattr(Run, "end_epoch", end_epoch)
+    play("parts", "--resume")
+    for name in ("checkpoint.npz", "log.jsonl"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("demo", "flags", "words"),
+    [
+        ("wgan.py", ("--batch-size", 64), "argument --batch-size: expected a multiple of 5"),
+        ("wgan_gp.py", ("--batch-size", 5000), "batch_size: expected at most 1257"),
+        ("wgan_gp.py", ("--penalty", 0), "argument --penalty: expected a number above 0, got 0"),
+        ("gan.py", ("--smoothing", 0.5), "smoothing: expected a number from 0 to below 0.5, got 0.5"),
+        ("gan.py", ("--smoothing", 0.1, "--objective", "hinge"), "argument --smoothing: expected 0"),
+        ("gan.py", ("--dropout", 1), "p: expected a probability"),
+        ("sn_gan.py", ("--objective", "minimax"), "argument --objective: invalid choice: 'minimax'"),
+    ],
+)
+def test_games_say_what_flags_they_take(tmp_path, demo, flags, words):
+    done = run(demo, *flags, "--out", "results", cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_the_same_seed_gives_the_same_figures(tmp_path):
