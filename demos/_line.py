@@ -7,6 +7,8 @@ from tinygen import nn, ops
 from tinygen.backend import to_host, xp
 from tinygen.distributions import Mixture, Normal
 
+SHOWN = 7  # |x| in pictures
+
 
 def points():
     """The line: points far enough for the tails of all densities here, and near enough for their shapes."""
@@ -42,10 +44,10 @@ def values_and_slopes(network, x):
     return tuple(ops.raw(y)[:, 0].astype("float64") for y in (f, slopes))
 
 
-def on_host(x, functions, reach=7):
-    """Functions by name, given by their values at points x, as pairs (x, y) on the host for |x| < reach."""
+def on_host(x, functions):
+    """Functions by name, given by their values at points x, as pairs (x, y) on the host for |x| < SHOWN."""
     x = to_host(x)
-    shown = abs(x) < reach
+    shown = abs(x) < SHOWN
     return {name: (x[shown], to_host(y)[shown]) for name, y in functions.items()}
 
 

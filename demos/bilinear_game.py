@@ -5,6 +5,8 @@ out by a factor √(1 + η²) each; steps in turn go round on an ellipse for eve
 near an equilibrium play much the same game.
 """
 
+import argparse
+
 import numpy as np
 from _cli import Study, positive_int, positive_number
 
@@ -24,16 +26,20 @@ def product(a, b):
     return a * b
 
 
+def step_size(text):
+    """The type of a flag: a finite number above 0 and below 2, from where on steps in turn diverge."""
+    value = positive_number(text)
+    if value >= 2:
+        raise argparse.ArgumentTypeError(f"expected less than 2, where steps in turn diverge, got {text}")
+    return value
+
+
 def main():
     study = Study(__doc__.partition("\n")[0], "bilinear_game")
     study.add("--steps", type=positive_int, default=60, what="steps of each rule")
-    study.add("--learning-rate", type=positive_number, default=0.2, what="the step size η")
+    study.add("--learning-rate", type=step_size, default=0.2, what="the step size η")
     flags = study.start()
     lr = flags.learning_rate
-    if lr >= 2:
-        study.parser.error(
-            f"argument --learning-rate: expected less than 2, where steps in turn diverge, got {lr:g}"
-        )
 
     start = xp.asarray(1.0), xp.asarray(0.0)
     rules = {"in turn, b first": alternating_step, "simultaneous": simultaneous_step}

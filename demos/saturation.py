@@ -7,7 +7,7 @@ most 1 it never exceeds the Wasserstein-1 distance, which on a line is known exa
 """
 
 from _cli import TRAIN, Study, cosine, positive_int
-from _line import densities, draw, mixture, network, normal, on_host, points, values_and_slopes
+from _line import SHOWN, densities, draw, mixture, network, normal, on_host, points, values_and_slopes
 from optimal_discriminator import train as train_discriminator
 
 import tinygen as tg
@@ -80,7 +80,8 @@ def compare_slopes(study, x):
     steepest = abs(f_slope).max()
 
     best = theory.optimal_logit(p, q, x)  # −8x
-    low, high = f[abs(x) < 7].min(), f[abs(x) < 7].max()
+    shown = f[abs(x) < SHOWN]
+    low, high = shown.min(), shown.max()
     functions = {
         "p / (p + q)": ops.sigmoid(best),
         "D, learned": ops.sigmoid(logit),

@@ -154,7 +154,7 @@ def test_the_best_numbers_of_least_squares_are_those_of_the_paper(a, b, weights)
     assert_allclose(gradient, 0, atol=1e-12)
 
 
-def test_least_squares_descends_the_pearson_divergence():
+def test_at_the_best_discriminator_least_squares_are_the_pearson_divergence():
     real, fake = quantiles(stats.norm(1)), quantiles(stats.norm(-1))
     best = [np.tanh(x) for x in (real, fake)]  # (p − q) / (p + q), where log p/q is 2 x
     twice = 2 * sum(lsgan.generator_loss(d, 0) for d in best)  # over p and q, as in MLX eq. 6
@@ -283,6 +283,13 @@ def test_epsilon_belongs_to_the_real_examples():
 def test_the_penalty_refuses_examples_of_different_shapes():
     with pytest.raises(ValueError, match=r"x, fake: expected one shape, got \(2, 3\) and \(2, 1\)"):
         gradient_penalty(nn.Linear(3, 1), np.zeros((2, 3)), np.zeros((2, 1)), np.zeros(2))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)])
+def test_the_penalty_refuses_another_number_of_epsilons_than_of_examples(shape):
+    x = np.zeros((2, 3), "float32")
+    with pytest.raises(ValueError, match=r"gradient_penalty: epsilon: expected shape \(2,\), got"):
+        gradient_penalty(nn.Linear(3, 1), x, x, np.zeros(shape, "float32"))
 
 
 def test_the_penalty_of_wgan_gp_is_pytorchs():

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -225,6 +226,11 @@ def test_the_generators_turn_goes_where_the_critic_is_larger():
 # Spectral normalization ---------------------------------------------------------------------------
 
 
+class Pair(NamedTuple):
+    first: nn.Module
+    second: object
+
+
 class Nested(nn.Module):
     """Layers held in all sorts of ways, one of them twice."""
 
@@ -235,6 +241,7 @@ class Nested(nn.Module):
         self.named = {"embedding": nn.Embedding(3, 4), "other": nn.BatchNorm(2)}
         self.inner = nn.Sequential(nn.Linear(4, 2), nn.Sequential(nn.Conv1d(2, 2, 3)))
         self.normalized = nn.WeightNorm(nn.Linear(2, 2))
+        self.pair = Pair(nn.Linear(2, 2), "name")
 
 
 def test_layers_are_normalized_wherever_they_are_held():
@@ -243,13 +250,14 @@ def test_layers_are_normalized_wherever_they_are_held():
     parameters = {id(p) for p in network.parameters()}
     assert spectrally_normalized(network) is network
     normalized = [module for module in network._modules() if isinstance(module, nn.SpectralNorm)]
-    assert len(normalized) == 6
+    assert len(normalized) == 7
     assert network.shared is network.direct and isinstance(network.direct, nn.SpectralNorm)
     assert isinstance(network.many[1], tuple) and isinstance(network.many[1][0], nn.SpectralNorm)
+    assert isinstance(network.pair.first, nn.SpectralNorm) and network.pair.second == "name"
     assert isinstance(network.named["other"], nn.BatchNorm) and isinstance(network.normalized, nn.WeightNorm)
     assert {id(p) for p in network.parameters()} == parameters and len(names) == len(parameters)
     spectrally_normalized(network)  # and only once
-    assert len([m for m in network._modules() if isinstance(m, nn.SpectralNorm)]) == 6
+    assert len([m for m in network._modules() if isinstance(m, nn.SpectralNorm)]) == 7
 
 
 def test_a_network_that_is_one_layer_is_normalized():
@@ -496,6 +504,10 @@ def test_features_are_the_pooled_maps_of_all_convolutions():
     first = game.critic.layers[1](game.critic.layers[0](x)).numpy()  # 8x8, pooled to 4x4
     pooled = first.reshape(3, 4, 2, 4, 2, 2).max(axis=(2, 4)).reshape(3, -1)
     assert features.shape == (3, 4 * 4 * (2 + 4)) and type(features) is np.ndarray
+    before = game.train().state_dict()
+    game.features(x)
+    assert_same(before.values(), game.state_dict().values())
+    game.eval()
     assert_allclose(features[:, : pooled.shape[1]], pooled, rtol=1e-6)
 
 
@@ -532,6 +544,9 @@ def test_interpolated_codes(device):
         ),
         (lambda g, d: SNGAN(g, d, 0), "SNGAN: latents: expected an int of at least 1, got 0"),
         (lambda g, d: LSGAN(g, d, 2, a=1.0), "LSGAN: a, b: expected two different numbers, got 1.0 twice"),
+        (lambda g, d: DCGAN(8.0), "DCGAN: side: expected an int of at least 1, got 8.0"),
+        (lambda g, d: DCGAN(8, latents=0), "DCGAN: latents: expected an int of at least 1, got 0"),
+        (lambda g, d: DCGAN(8, labels=-1), "DCGAN: labels: expected an int of at least 0, got -1"),
         (lambda g, d: WGAN(g, d, 2, c=0), "WGAN: c: expected a positive number, got 0"),
         (lambda g, d: WGANGP(g, d, 2, penalty=-1), "WGANGP: penalty: expected a positive number, got -1"),
     ],
@@ -550,6 +565,7 @@ def test_wrong_settings_are_refused(make, message):
         (real(0, 3), None, "equal minibatches"),
         (real(4, 5), [0, 1, 0, 1], r"x: expected float32\[2, 3\], as the generator .*, got float32\[2, 5\]"),
         (real(4, 3).astype("float64"), [0, 1, 0, 1], r"x: expected float32\[2, 3\].*, got float64"),
+        (real(4, 3).tolist(), [0, 1, 0, 1], r"x: expected float32\[2, 3\].*, got list"),
         (real(4, 3), None, "condition: expected integers of shape"),
         (real(4, 3), [0, 1, 0], r"condition: expected integers of shape \(4,\)"),
         (real(4, 3), [0, 1, 0, 1, 0], r"condition: expected integers of shape \(4,\)"),

@@ -539,6 +539,15 @@ def test_what_is_computed_in_pieces_is_what_is_computed_at_once(function, shape,
         np.testing.assert_array_equal(in_pieces, at_once)
 
 
+@pytest.mark.parametrize("function", [ops.relu, ops.sigmoid, ops.softplus])
+def test_whole_numbers_are_not_computed_in_pieces_of_whole_numbers(function, monkeypatch):
+    with_threads(monkeypatch, 2)
+    few = np.arange(-4, 4)
+    many = function(np.tile(few, backend.LARGE))
+    assert many.dtype == function(few).dtype
+    np.testing.assert_array_equal(many[:8], function(few))
+
+
 def test_a_forked_process_makes_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=2))
     out = np.zeros(4)

@@ -72,8 +72,9 @@ def test_inception_score_lies_between_1_and_the_number_of_labels(n, labels, conc
         (np.array([[1.5, -0.5]]), 1, "probabilities: expected rows of at least 0"),
         (np.array([[0.5, np.nan]]), 1, "probabilities: expected finite values, got nan"),
         (np.ones(3), 1, r"probabilities: expected .* \(N, D\) with N of at least 1.*got float64\[3\]"),
-        (np.ones((3, 1)), 10, "splits: expected a number from 1 to 3, that of samples, got 10"),
-        (np.ones((3, 1)), 0, "splits: expected a number from 1"),
+        (np.ones((3, 1)), 10, "splits: expected an int from 1 to 3, the number of samples; got 10"),
+        (np.ones((3, 1)), 0, "splits: expected an int from 1"),
+        (np.ones((3, 1)), 1.5, "splits: expected an int from 1"),
     ],
 )
 def test_inception_score_refuses_what_is_no_distribution(p, splits, words):
@@ -194,6 +195,14 @@ def test_the_bandwidth_is_the_median_distance():
     assert metrics.mmd2(x, y) == metrics.mmd2(x, y, 3.5)
 
 
+@given(st.integers(1, 60), st.floats(-5, 5), seeds)
+def test_points_that_coincide_have_no_bandwidth(dimensions, shift, seed):
+    same = np.repeat(shift + 10 * normal(1, dimensions, seed=seed), 30, axis=0)
+    few = normal(3, dimensions, seed=seed + 1)
+    with pytest.raises(ValueError, match="bandwidth: expected one, for the median distance"):
+        metrics.median_bandwidth(np.concatenate([same, few]), same)
+
+
 def test_p_values_of_permutations():
     x = normal(40, 2)
     assert metrics.mmd_test(x, x + 3, permutations=99).p_value == 0.01
@@ -231,7 +240,7 @@ def test_two_sample_tests_refuse_bad_input(x, y, settings, words):
 
 
 def test_numbers_of_permutations_and_of_points_are_checked():
-    with pytest.raises(ValueError, match="permutations: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="permutations: expected an int of at least 1, got 0"):
         metrics.mmd_test(normal(3, 2), normal(3, 2), permutations=0)
     with pytest.raises(ValueError, match="y: expected 5 points, as many as of x, got 6"):
         metrics.classifier_two_sample_test(normal(5, 2), normal(6, 2))
@@ -297,9 +306,9 @@ def test_as_many_clusters_as_points_fit_exactly():
     np.testing.assert_array_equal(same.centers, np.ones((3, 2)))
 
 
-@pytest.mark.parametrize("clusters", [0, 4])
+@pytest.mark.parametrize("clusters", [0, 4, 2.5])
 def test_kmeans_refuses_more_clusters_than_points(clusters):
-    words = rf"clusters: expected from 1 to 3, the number of points; got {clusters}"
+    words = rf"clusters: expected an int from 1 to 3, the number of points; got {clusters}"
     with pytest.raises(ValueError, match=words):
         metrics.kmeans(normal(3, 2), clusters)
 

@@ -163,6 +163,7 @@ def test_a_learning_rate_without_meaning_is_refused(tmp_path, rate, words):
     done = run("bilinear_game", "--learning-rate", rate, cwd=tmp_path)
     assert done.returncode == 2
     assert f"argument --learning-rate: expected {words}" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("demo", [bilinear_game, divergences, optimal_discriminator, ring, saturation])

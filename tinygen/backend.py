@@ -253,15 +253,20 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
+LARGE = 1 << 19  # elements of an array that are worth the trouble
+
+
 def elementwise(function: Callable) -> Callable:
-    """A function whose result has the shape and dtype of its first argument, and each element of it depends
-    on the same element of the arrays alone: on the CPU large arrays are computed in pieces, on all cores,
-    each from the first operation to the last while it is in the cache."""
+    """For a function whose result has the shape, and if that is floating the dtype, of its first argument,
+    each element of it depending on the same element of the arrays alone: on the CPU large arrays of floating
+    dtype are computed in pieces, on all cores, each from the first operation to the last while it is in the
+    cache."""
 
     @functools.wraps(function)
     def computed(*args, **static):
         x = args[0]
-        if getattr(x, "size", 0) < LARGE or type(x) is not xp.ndarray or _current.threads == 1:
+        small = getattr(x, "size", 0) < LARGE
+        if small or type(x) is not xp.ndarray or x.dtype.kind != "f" or _current.threads == 1:
             return function(*args, **static)
         y = xp.empty(x.shape, x.dtype)
 
@@ -274,9 +279,6 @@ def elementwise(function: Callable) -> Callable:
         return y
 
     return computed
-
-
-LARGE = 1 << 19  # elements of an array that are worth the trouble
 
 
 def _forget_pool() -> None:

@@ -8,7 +8,7 @@ import numpy as np  # metrics compute on the host
 
 from .points import rows
 
-ITERATIONS = 50  # at most
+ITERATIONS = 50
 
 
 class Clusters(NamedTuple):
@@ -21,14 +21,17 @@ class Clusters(NamedTuple):
 def kmeans(points, clusters: int, seed: int = 0) -> Clusters:
     """Clusters of points (N, D), with a small sum of squared distances to the centres, a local minimum:
 
-        each point goes to the nearest centre; each centre to the mean of its points; until nothing changes
+        each point goes to the nearest centre; each centre to the mean of its points; until nothing changes,
+        or 50 times
 
     (S. Lloyd, Least Squares Quantization in PCM, 1982), from centres that are points far from each other.
 
     seed: of these. Raises ValueError for other points, and for clusters below 1 or above N."""
     points = rows("points", points)
-    if not 1 <= clusters <= len(points):
-        raise ValueError(f"clusters: expected from 1 to {len(points)}, the number of points; got {clusters}")
+    if not isinstance(clusters, int) or not 1 <= clusters <= len(points):
+        raise ValueError(
+            f"clusters: expected an int from 1 to {len(points)}, the number of points; got {clusters}"
+        )
     middle = points.mean(axis=0)
     points = points - middle
     centers = _start(points, clusters, np.random.default_rng(seed))

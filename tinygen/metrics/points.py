@@ -31,8 +31,10 @@ def pair(names: tuple[str, str], x, y, least: int = 1) -> tuple[np.ndarray, np.n
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """‖xᵢ − yⱼ‖² = ‖xᵢ‖² + ‖yⱼ‖² − 2 xᵢᵀyⱼ of x (N, D) and y (M, D): (N, M)."""
+    """‖xᵢ − yⱼ‖² = ‖xᵢ‖² + ‖yⱼ‖² − 2 xᵢᵀyⱼ of x (N, D) and y (M, D): (N, M). What may be no more than the
+    rounding of these squares is 0."""
     middle = y.mean(axis=0)  # far from 0 the difference of large squares would lose digits
     x, y = x - middle, y - middle
-    squares = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * (x @ y.T)
-    return np.maximum(squares, 0)
+    sums = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)
+    distances = sums - 2 * (x @ y.T)
+    return np.where(distances > 1e-14 * sums, distances, 0)

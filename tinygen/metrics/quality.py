@@ -25,8 +25,8 @@ def inception_score(probabilities, splits: int = 10) -> tuple[float, float]:
     if (p < 0).any() or (abs(p.sum(axis=1) - 1) > 1e-3).any():
         wrong = p[(p < 0).any(axis=1) | (abs(p.sum(axis=1) - 1) > 1e-3)][0]
         raise ValueError(f"probabilities: expected rows of at least 0 that sum to 1, got {wrong}")
-    if not 1 <= splits <= len(p):
-        raise ValueError(f"splits: expected a number from 1 to {len(p)}, that of samples, got {splits}")
+    if not isinstance(splits, int) or not 1 <= splits <= len(p):
+        raise ValueError(f"splits: expected an int from 1 to {len(p)}, the number of samples; got {splits}")
     scores = []
     for part in np.array_split(p, splits):
         marginal = np.broadcast_to(part.mean(axis=0), part.shape)

@@ -74,6 +74,8 @@ class DCGAN(GAN):
     not depend on each other."""
 
     def __init__(self, side: int, channels: int = 1, latents: int = 100, width: int = 64, labels: int = 0):
+        self._expect_counts(side=side, channels=channels, latents=latents, width=width)
+        self._expect_counts(least=0, labels=labels)
         generator = dcgan_generator(latents + labels, side, channels, width)
         super().__init__(generator, dcgan_discriminator(channels + labels, side, width), latents, labels)
 
@@ -84,12 +86,13 @@ class DCGAN(GAN):
     @no_grad()
     def features(self, x, condition=None):
         """What the discriminator's convolutions find in images x, an array (N, F): each feature map pooled
-        by its maxima to the size of the smallest, all in a row (RMC section 5.1)."""
+        by its maxima to the size of the smallest, all in a row (RMC section 5.1). The game stays as it is."""
         h, maps = self._joined(x, condition), []
-        for layer in self.critic.layers:
-            h = layer(h)
-            if isinstance(layer, nn.LeakyReLU):
-                maps.append(h)
+        with nn.frozen_state():
+            for layer in self.critic.layers:
+                h = layer(h)
+                if isinstance(layer, nn.LeakyReLU):
+                    maps.append(h)
         smallest = maps[-1].shape[1]
         pooled = [ops.max_pool2d(h, h.shape[1] // smallest) for h in maps]
         return ops.raw(ops.concatenate([ops.reshape(h, (len(x), -1)) for h in pooled], axis=1))

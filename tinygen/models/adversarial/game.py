@@ -98,7 +98,7 @@ class Game(nn.Module):
         Raises ValueError for an x of another shape or dtype than what is generated."""
         with no_grad(), nn.frozen_state():
             fake = self.generate(self.latent(len(x)), condition)
-        if x.shape != fake.shape or x.dtype != fake.dtype:
+        if form_of(x) != form_of(fake):
             raise self._refusal(x, f"{form_of(fake)}, as the generator makes them")
         return descend(optimizer, self.critic_loss(x, fake, condition))
 

@@ -29,7 +29,7 @@ def discriminator_loss(real, fake, smoothing: float = 0.0):
         −E[(1 − α) log D(x) + α log(1 − D(x))] − E[log(1 − D(G(z)))].
 
     α = smoothing: one-sided label smoothing, the target 1 − α for data and 0 for the rest (SGZ section
-    3.4)."""
+    3.4, where α is the target itself)."""
     of_real = ops.softplus(-real)
     if smoothing:
         of_real = (1 - smoothing) * of_real + smoothing * ops.softplus(real)

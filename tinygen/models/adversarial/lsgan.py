@@ -9,8 +9,8 @@ its gradient does not vanish. For a fixed G the best discriminator is
 
     D* = (b p + a q) / (p + q)                                                                     (MLX eq. 5)
 
-and for b − c = 1 and b − a = 2 the generator then goes down half the Pearson χ² divergence between p + q and
-2 q (MLX section 3.2).
+and for b − c = 1 and b − a = 2 the generator's loss at D*, with the same expectation over the data added, is
+half the Pearson χ² divergence between p + q and 2 q (MLX eq. 4 to 7).
 """
 
 from __future__ import annotations

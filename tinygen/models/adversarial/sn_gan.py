@@ -44,7 +44,8 @@ def spectrally_normalized(network: nn.Module) -> nn.Module:
 def _exchanged(value, normalized: dict[int, nn.SpectralNorm]):
     """What an attribute holds, with the normalized layers in place of the others."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_exchanged(part, normalized) for part in value)
+        of_parts = getattr(value, "_make", type(value))  # a named tuple's type wants its parts one by one
+        return of_parts(_exchanged(part, normalized) for part in value)
     if isinstance(value, dict):
         return {key: _exchanged(part, normalized) for key, part in value.items()}
     return normalized.get(id(value), value)

@@ -13,7 +13,6 @@ it finds is about K W(p, q). Unlike a discriminator it does not saturate, and is
 from __future__ import annotations
 
 from ... import nn
-from ...autodiff import note_change
 from ...backend import xp
 from ...optim import RMSProp
 from .game import Game
@@ -51,10 +50,10 @@ class WGAN(Game):
         return tuple(RMSProp(player.parameters(), alpha) for player in (self.critic, self.generator))
 
     def iteration(self, x, optimizers, condition=None) -> dict:
-        """Algorithm 1, lines 2 to 11; x holds n_critic = critic_steps minibatches. Returns the last loss of
-        both players."""
+        """Algorithm 1, lines 2 to 11; x holds n_critic = critic_steps minibatches, one for each t of line 2,
+        where n_critic steps are meant and n_critic + 1 are written. Returns the last loss of both players."""
         of_critic, of_generator = optimizers
-        for minibatch, y in self.minibatches(x, condition):  # for t = 0, …, n_critic
+        for minibatch, y in self.minibatches(x, condition):  # for t = 0, …, n_critic − 1
             w = self.turn_of_the_critic(minibatch, y, of_critic)
             self.clip_weights()  # w ← clip(w, −c, c)
         theta = self.turn_of_the_generator(len(minibatch), y, of_generator)
@@ -63,5 +62,4 @@ class WGAN(Game):
     def clip_weights(self) -> None:
         """Bring the critic's parameters back into [−c, c]."""
         for p in self.critic.parameters():
-            xp.clip(p.data, -self.c, self.c, out=p.data)
-            note_change(p.data)
+            p.data = xp.clip(p.data, -self.c, self.c)

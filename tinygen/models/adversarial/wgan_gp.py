@@ -3,8 +3,9 @@
     I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin and A. Courville, Improved Training of Wasserstein GANs,
     2017 (GAA below).
 
-The best critic's gradient has norm 1 almost everywhere on lines between the data and what is generated (GAA
-proposition 1). So the critic is not confined by its weights; its gradient is asked for:
+The best critic's gradient has norm 1 on the straight lines from generated points to those data to which an
+optimal transport takes them (GAA proposition 1). So the critic is not confined by its weights; its gradient
+is asked for, at points x̂ on lines between any examples of both, since the transport is not known:
 
     L = E[D(x̃)] − E[D(x)] + λ E[(‖∇_x̂ D(x̂)‖₂ − 1)²]                                             (GAA eq. 3)
 
@@ -27,9 +28,11 @@ def gradient_penalty(critic, x, fake, epsilon):
     critic: from examples to one number each, which depends on that example alone: no batch normalization.
     x, fake: real and generated examples, arrays (N, ...). epsilon: (N,), uniform from 0 to 1.
 
-    Raises ValueError for examples of different shapes."""
+    Raises ValueError for other shapes."""
     if x.shape != fake.shape:
         raise ValueError(f"gradient_penalty: x, fake: expected one shape, got {x.shape} and {fake.shape}")
+    if epsilon.shape != x.shape[:1]:
+        raise ValueError(f"gradient_penalty: epsilon: expected shape {x.shape[:1]}, got {epsilon.shape}")
     epsilon = epsilon.reshape(-1, *[1] * (x.ndim - 1))
     return penalty_at(critic, Tensor(epsilon * x + (1 - epsilon) * fake, requires_grad=True))
 
