@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tinygen/__init__.py").read_text()).group(1)
 
-DEMOS = ["matplotlib>=3.7", "threadpoolctl>=3.1", "tqdm>=4.60"]
+DEMOS = ["matplotlib>=3.7", "tqdm>=4.60"]
 TEST = ["pytest>=7.4", "hypothesis>=6.100", "scipy>=1.11", *DEMOS]
 
 setup(

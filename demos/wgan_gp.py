@@ -11,19 +11,15 @@ from _games import Images, add_flags, mlp, play
 from tinygen.models.adversarial import WGANGP
 
 # A batch holds 5 minibatches, one for each step of the critic.
-SMALL = {"epochs": 1000, "batch_size": 5 * 64, "latents": 10, "hidden": 256}
-LARGE = {"epochs": 40, "batch_size": 5 * 64, "latents": 32, "hidden": 256}
-DEFAULTS = {
-    "digits": {**SMALL, "learning_rate": 2e-3, "penalty": 1.0},
-    "mnist": {**LARGE, "learning_rate": 1e-3, "penalty": 10.0},
-    "fashion-mnist": {**LARGE, "learning_rate": 1e-3, "penalty": 10.0},
-}
+SMALL = {"epochs": 1000, "batch_size": 5 * 64, "latents": 10, "hidden": 256, "learning_rate": 2e-3}
+LARGE = {"epochs": 40, "batch_size": 5 * 64, "latents": 32, "hidden": 256, "learning_rate": 1e-3}
+DEFAULTS = {"digits": SMALL, "mnist": LARGE, "fashion-mnist": LARGE}
 
 
 def main():
     demo = Demo(__doc__.partition("\n")[0], "wgan_gp", DEFAULTS)
     add_flags(demo)
-    demo.add_by_data("--penalty", type=positive_number, what="λ, the weight of the gradient penalty")
+    demo.add("--penalty", type=positive_number, default=10.0, what="λ, the weight of the gradient penalty")
     flags, dataset = demo.start()
     images = Images(dataset)
     players = mlp(images.shape, flags.latents, flags.hidden)

@@ -4,7 +4,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import types
 import weakref
 
@@ -459,93 +458,6 @@ def test_an_error_in_a_piece_is_raised(monkeypatch):
         backend.in_pieces(fail_once, 4, 1)
     backend.in_pieces(lambda start, stop: finished.append(start), 4, 1)
     assert set(finished) >= {0, 1, 3}
-
-
-def with_threads(monkeypatch, threads):
-    monkeypatch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=threads))
-
-
-@pytest.mark.parametrize(
-    ("n", "size", "bounds"), [(7, 1, [0, 2, 4, 7]), (7, 3, [0, 3, 7]), (7, 4, [0, 7]), (0, 1, [0, 0])]
-)
-def test_parts_come_back_in_their_order(n, size, bounds, monkeypatch):
-    pytest.importorskip("threadpoolctl")
-    with_threads(monkeypatch, 3)
-    monkeypatch.setattr(backend, "_pool", None)
-    parts = backend.in_parts(lambda part: (part.start, part.stop), n, size)
-    assert parts == list(zip(bounds, bounds[1:]))
-
-
-def test_a_part_computes_the_parts_inside_it_on_its_own(monkeypatch):
-    pytest.importorskip("threadpoolctl")
-    with_threads(monkeypatch, 2)
-
-    def nested(part):
-        inside = backend.in_parts(lambda p: threading.get_ident(), 8, 1)
-        backend.in_pieces(lambda start, stop: inside.append(threading.get_ident()), 8, 1)
-        return set(inside) == {threading.get_ident()}
-
-    assert backend.in_parts(nested, 8, 1) == [True, True]
-
-
-def test_an_error_in_a_part_is_raised_when_all_are_done(monkeypatch):
-    pytest.importorskip("threadpoolctl")
-    with_threads(monkeypatch, 2)
-    done = []
-
-    def fail_first(part):
-        if part.start == 0:
-            raise ZeroDivisionError("in the first part")
-        done.append(part)
-
-    with pytest.raises(ZeroDivisionError, match="in the first part"):
-        backend.in_parts(fail_first, 2, 1)
-    assert done == [slice(1, 2)]
-    assert backend.in_parts(lambda part: part.stop, 2, 1) == [1, 2]
-
-
-def test_matrix_products_have_one_thread_inside_a_part_and_all_after_it(monkeypatch):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    with_threads(monkeypatch, 2)
-
-    def threads(part=None):
-        return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-
-    before = threads()
-    assert backend.in_parts(threads, 2, 1) == 2 * [[1] * len(before)]
-    assert threads() == before
-
-
-def test_without_threadpoolctl_there_is_one_part(monkeypatch):
-    with_threads(monkeypatch, 2)
-    monkeypatch.setattr(backend, "_blas", lambda: None)
-    assert backend.in_parts(lambda part: part, 8, 1) == [slice(0, 8)]
-
-
-@pytest.mark.parametrize("shape", [(3, 700, 300), (1 << 20,), (1, 1 << 20), (700_000, 1)])
-@pytest.mark.parametrize("function", [ops.relu, ops.leaky_relu, ops.sigmoid, ops.softplus])
-def test_what_is_computed_in_pieces_is_what_is_computed_at_once(function, shape, monkeypatch):
-    host = np.random.default_rng(0).standard_normal(shape).astype("float32")
-    x = tg.Tensor(host.swapaxes(0, -1), requires_grad=True)  # not contiguous
-    results = []
-    for threads in (1, 2):
-        with_threads(monkeypatch, threads)
-        y = function(x)
-        (gradient,) = tg.grad((y * y).sum(), [x], create_graph=True)
-        (second,) = tg.grad((gradient * gradient).sum(), [x])
-        results.append([y.numpy(), gradient.numpy(), second.numpy()])
-    for at_once, in_pieces in zip(*results):
-        assert in_pieces.dtype == "float32"
-        np.testing.assert_array_equal(in_pieces, at_once)
-
-
-@pytest.mark.parametrize("function", [ops.relu, ops.sigmoid, ops.softplus])
-def test_whole_numbers_are_not_computed_in_pieces_of_whole_numbers(function, monkeypatch):
-    with_threads(monkeypatch, 2)
-    few = np.arange(-4, 4)
-    many = function(np.tile(few, backend.LARGE))
-    assert many.dtype == function(few).dtype
-    np.testing.assert_array_equal(many[:8], function(few))
 
 
 def test_a_forked_process_makes_threads_of_its_own(monkeypatch):

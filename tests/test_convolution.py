@@ -481,21 +481,3 @@ def test_same_and_pooling_against_torch():
         (upsample_nearest2d(x, 2), functional.interpolate(images, scale_factor=2)),
     ]:
         np.testing.assert_allclose(channels_first(ours), theirs.numpy(), atol=1e-12)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("channels", [(3, 24), (24, 3)])
-def test_images_shared_out_to_threads_give_what_one_thread_gives(stride, channels, monkeypatch):
-    pytest.importorskip("threadpoolctl")
-    rng = np.random.default_rng(0)
-    x = Tensor(rng.standard_normal((24, 30, 30, channels[0])).astype("float32"), requires_grad=True)
-    w = Tensor(rng.standard_normal((5, 5, *channels)).astype("float32"), requires_grad=True)
-    results = []
-    for threads in (1, 2, 2):
-        monkeypatch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=threads))
-        y = conv2d(x, w, stride=stride, padding=2, plus=w[0, 0, 0])
-        back = conv_transpose2d(y, w, stride=stride, padding=2, output_padding=stride - 1)
-        results.append([y.numpy(), *(g.numpy() for g in grad((back * back).sum(), [x, w]))])
-    for alone, shared, again in zip(*results):
-        np.testing.assert_allclose(shared, alone, rtol=1e-4, atol=1e-4 * abs(alone).max())
-        np.testing.assert_array_equal(again, shared)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
@@ -176,109 +174,32 @@ def byte_bounds(array) -> tuple[int, int]:
 
 # Threads -------------------------------------------------------------------------------------------
 
-# NumPy uses several cores for matrix products alone; it copies, and computes elementwise, on one. What is
-# large and falls into parts is given to several threads here. What comes out is the same in each run.
+# NumPy uses several cores for matrix products alone, and computes elementwise on one.
 _pool: ThreadPoolExecutor | None = None
-
-
-class _Here(threading.local):
-    """Whether this thread works on a part already, all of which it computes on its own."""
-
-    on_a_part = False
-
-
-_here = _Here()
-
-
-def _on_all_threads(tasks: list[Callable[[], Any]]) -> list:
-    """What the tasks return, the first of them computed by the thread that asks."""
-    global _pool
-    if len(tasks) == 1 or _here.on_a_part:
-        return [task() for task in tasks]
-    if _pool is None:
-        _pool = ThreadPoolExecutor(_current.threads - 1, "tinygen")
-    futures = [_pool.submit(_as_a_part, task) for task in tasks[1:]]
-    try:
-        first = _as_a_part(tasks[0])
-    finally:
-        wait(futures)
-    return [first, *(future.result() for future in futures)]
-
-
-def _as_a_part(task: Callable[[], Any]):
-    _here.on_a_part = True
-    try:
-        return task()
-    finally:
-        _here.on_a_part = False
 
 
 def in_pieces(function: Callable[[int, int], None], n: int, size: int) -> None:
     """Call function(start, stop) for pieces of range(n), `size` long, on the CPU several at once.
 
-    The pieces must not depend on each other, and the function must compute on raw arrays alone."""
+    The pieces must not depend on each other, and the function must compute on raw arrays alone: what comes
+    out is then the same as without threads."""
+    global _pool
     starts = iter(range(0, n, size))
 
     def work() -> None:
         for start in starts:  # each piece goes to the thread that asks first
             function(start, min(start + size, n))
 
-    _on_all_threads([work] * max(1, min(_current.threads, -(-n // size))))
-
-
-def in_parts(function: Callable[[slice], Any], n: int, size: int) -> list:
-    """What function(part) returns for parts of range(n) in their order: on the CPU as many as there are
-    threads, all at once, if each is at least `size` long. Inside, each matrix product has one thread.
-
-    This takes threadpoolctl (the extra `demos`), since threads that share out each product wait for one
-    another; without it there is one part."""
-    count = max(1, min(_current.threads, n // max(1, size)))
-    blas = _blas() if count > 1 and not _here.on_a_part else None
-    if blas is None:
-        return [function(slice(0, n))]
-    bounds = [n * k // count for k in range(count + 1)]
-    with blas.limit(limits=1):
-        return _on_all_threads(
-            [functools.partial(function, slice(*pair)) for pair in zip(bounds, bounds[1:])]
-        )
-
-
-@functools.cache
-def _blas():
-    """The threads of the libraries behind matrix products."""
+    helpers = min(_current.threads, -(-n // size)) - 1
+    if helpers > 0 and _pool is None:
+        _pool = ThreadPoolExecutor(_current.threads - 1, "tinygen")
+    futures = [_pool.submit(work) for _ in range(helpers)]
     try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController().select(user_api="blas")
-
-
-LARGE = 1 << 19  # elements of an array that are worth the trouble
-
-
-def elementwise(function: Callable) -> Callable:
-    """For a function whose result has the shape, and if that is floating the dtype, of its first argument,
-    each element of it depending on the same element of the arrays alone: on the CPU large arrays of floating
-    dtype are computed in pieces, on all cores, each from the first operation to the last while it is in the
-    cache."""
-
-    @functools.wraps(function)
-    def computed(*args, **static):
-        x = args[0]
-        small = getattr(x, "size", 0) < LARGE
-        if small or type(x) is not xp.ndarray or x.dtype.kind != "f" or _current.threads == 1:
-            return function(*args, **static)
-        y = xp.empty(x.shape, x.dtype)
-
-        def compute(start: int, stop: int) -> None:
-            piece = slice(start, stop)
-            parts = (a[piece] if type(a) is xp.ndarray else a for a in args)
-            y[piece] = function(*parts, **static)
-
-        in_pieces(compute, len(x), max(1, len(x) * _current.workspace // x.size))
-        return y
-
-    return computed
+        work()
+    finally:
+        wait(futures)
+    for future in futures:
+        future.result()
 
 
 def _forget_pool() -> None:

@@ -64,14 +64,10 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
     x = xp.empty((len(y), *size, w.shape[2]), xp.result_type(y, w))
     corner = (top % sh, left % sw)
     at_once = _images_at_once((last[0] - first[0]) * (last[1] - first[1]) * kernel.shape[3])
-
-    def paint(images: slice) -> None:
-        for start in range(images.start, images.stop, at_once):
-            few = slice(start, min(start + at_once, images.stop))
-            blocks = _conv2d(y[few], kernel, stride=(1, 1), padding=around, dilation=steps)
-            _put_blocks(blocks, stride, corner, out=x[few])
-
-    backend.in_parts(paint, len(y), at_once)
+    for start in range(0, len(y), at_once):
+        images = slice(start, start + at_once)
+        blocks = _conv2d(y[images], kernel, stride=(1, 1), padding=around, dilation=steps)
+        _put_blocks(blocks, stride, corner, out=x[images])
     return x
 
 
@@ -81,20 +77,14 @@ def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     w̄[p,q,c,o] = Σ_nij x[n, i·s + p·d − top, j·s + q·d − left, c] y[n,i,j,o]"""
     _, *size, channels = y.shape
     x, padding = _cropped(x, padding)
-    shape = (*kernel, x.shape[3], channels)
-
-    def kernel_of(images: slice):
-        """What some images add to w̄."""
-        w, these = xp.zeros(shape, xp.result_type(x, y)), y[images]
-        if _by_lines(shape, stride):
-            _kernel_by_lines(x[images], these, padding, dilation, out=w)
-            return w
-        matrix = w.reshape(-1, channels)
-        for chunk, windows in _window_matrices(x[images], kernel, size, stride, padding, dilation):
-            matrix += backend.matmul(windows.T, these[chunk].reshape(len(windows), -1))
+    w = xp.zeros((*kernel, x.shape[3], channels), xp.result_type(x, y))
+    if _by_lines(w.shape, stride):
+        _kernel_by_lines(x, y, padding, dilation, out=w)
         return w
-
-    return sum(backend.in_parts(kernel_of, len(x), _images_at_once(prod(size) * prod(shape[:3]))))
+    matrix = w.reshape(-1, channels)
+    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
+        matrix += backend.matmul(windows.T, y[images].reshape(len(windows), -1))
+    return w
 
 
 for _convolution in (_conv2d, _conv2d_plus):
@@ -154,18 +144,13 @@ def _convolved(x, w, b, stride, padding, dilation):
     y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
     if b is not None and b.ndim == 1:
         b = xp.tile(b, (size[1], 1))  # a line of pixels at a time is added faster than a pixel
+    if _by_lines(w.shape, stride):
+        _convolve_by_lines(x, w, b, padding, dilation, out=y)
+        return y
     matrix = w.reshape(-1, w.shape[3])
-
-    def convolve(images: slice) -> None:
-        of_y, of_b = y[images], b[images] if b is not None and b.ndim == 4 else b
-        if _by_lines(w.shape, stride):
-            _convolve_by_lines(x[images], w, of_b, padding, dilation, out=of_y)
-            return
-        for chunk, windows in _window_matrices(x[images], kernel, size, stride, padding, dilation):
-            backend.matmul(windows, matrix, out=of_y[chunk].reshape(len(windows), -1))
-            _add(of_b, chunk, out=of_y)
-
-    backend.in_parts(convolve, len(x), _images_at_once(prod(size) * prod(w.shape[:3])))
+    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
+        backend.matmul(windows, matrix, out=y[images].reshape(len(windows), -1))
+        _add(b, images, out=y)
     return y
 
 
@@ -198,19 +183,22 @@ def _front(scratch, shape):
     return scratch[: prod(shape)].reshape(shape)
 
 
-def _padded(x, at_once: int, padding) -> Iterator:
-    """Pairs (slice of images, these with zeros around them, in memory that is reused)."""
+def _padded(x, at_once: int, padding, view) -> Iterator:
+    """Pairs (slice of images, view of these with zeros around them), in memory that is reused; the view is
+    made once, of all images there is memory for."""
     (top, bottom), (left, right) = padding
     n, h, w, c = x.shape
     chunks = [slice(start, min(n, start + at_once)) for start in range(0, n, at_once)]
     if top == bottom == left == right == 0:
-        yield from ((images, x[images]) for images in chunks)
+        seen = view(x)
+        yield from ((images, seen[images]) for images in chunks)
         return
     canvas = xp.zeros((min(n, at_once), top + h + bottom, left + w + right, c), x.dtype)
+    seen = view(canvas)
     for images in chunks:
-        part = canvas[: images.stop - images.start]
-        part[:, top : top + h, left : left + w] = x[images]
-        yield images, part
+        count = images.stop - images.start
+        canvas[:count, top : top + h, left : left + w] = x[images]
+        yield images, seen[:count]
 
 
 def _windows_of(x, kernel, size, stride, dilation):
@@ -226,8 +214,9 @@ def _window_matrices(x, kernel, size, stride, padding, dilation) -> Iterator:
     columns = prod(kernel) * x.shape[3]
     at_once = _images_at_once(prod(size) * columns)
     scratch = xp.empty(min(len(x), at_once) * prod(size) * columns, x.dtype)
-    for images, part in _padded(x, at_once, padding):
-        windows = _windows_of(part, kernel, size, stride, dilation)
+    for images, windows in _padded(
+        x, at_once, padding, lambda x: _windows_of(x, kernel, size, stride, dilation)
+    ):
         if not windows.flags.c_contiguous:  # it is with 1×1 kernels at stride 1: nothing to copy
             copy = _front(scratch, windows.shape)
             copy[...] = windows
@@ -251,10 +240,12 @@ def _line_matrices(x, kw: int, ow: int, padding, dilation) -> Iterator:
     _, h, _, c = x.shape
     at_once = _images_at_once(h * ow * kw * c)
     scratch = xp.empty(min(len(x), at_once) * h * ow * kw * c, x.dtype)
-    for images, part in _padded(x, at_once, ((0, 0), padding[1])):
-        lines = _front(scratch, (h, len(part), ow, kw, c))
-        lines[...] = _windows_of(part, (1, kw), (h, ow), (1, 1), dilation)[:, :, :, 0].swapaxes(0, 1)
-        yield images, lines.reshape(h, len(part), ow, kw * c)
+    for images, windows in _padded(
+        x, at_once, ((0, 0), padding[1]), lambda x: _windows_of(x, (1, kw), (h, ow), (1, 1), dilation)
+    ):
+        lines = _front(scratch, (h, len(windows), ow, kw, c))
+        lines[...] = windows[:, :, :, 0].swapaxes(0, 1)
+        yield images, lines.reshape(h, len(windows), ow, kw * c)
 
 
 def _convolve_by_lines(x, w, b, padding, dilation, out) -> None:

@@ -11,7 +11,7 @@ theirs; norm and std have 0 where they are 0.
 from __future__ import annotations
 
 from ..autodiff import Tensor, primitive
-from ..backend import elementwise, xp
+from ..backend import xp
 
 NONZERO = "nonzero"
 POSITIVE = "positive"
@@ -207,24 +207,22 @@ tanh.vjp("x", lambda g, out: g - g * (out * out), formula="x̄ = (1 − y²) ȳ"
 
 
 @primitive(domain=REAL)
-@elementwise
 def sigmoid(x):
     """σ(x) = 1 / (1 + e⁻ˣ), to full relative precision at both ends."""
     e = xp.exp(-abs(x))
     return xp.maximum(e, x >= 0) / (1 + e)  # the numerator is 1 for x ≥ 0 and eˣ below
 
 
-sigmoid.vjp("x", elementwise(lambda g, out: g * (out * (1 - out))), formula="x̄ = ȳ y (1 − y)")
+sigmoid.vjp("x", lambda g, out: g * (out * (1 - out)), formula="x̄ = ȳ y (1 − y)")
 
 
 @primitive(domain=REAL)
-@elementwise
 def softplus(x):
     """log(1 + eˣ), without overflow."""
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
 
 
-softplus.vjp("x", elementwise(lambda g, x: g * sigmoid(x)), formula="x̄ = ȳ σ(x)")
+softplus.vjp("x", lambda g, x: g * sigmoid(x), formula="x̄ = ȳ σ(x)")
 
 
 @primitive(domain=REAL)
@@ -237,24 +235,22 @@ log_sigmoid.vjp("x", lambda g, x: g * sigmoid(-x), formula="x̄ = ȳ σ(−x)")
 
 
 @primitive(domain=NONZERO)
-@elementwise
 def relu(x):
     """max(x, 0)."""
     return xp.maximum(x, 0)
 
 
-relu.vjp("x", elementwise(lambda g, out: g * (out > 0)), formula="x̄ = ȳ [y > 0]")
+relu.vjp("x", lambda g, out: g * (out > 0), formula="x̄ = ȳ [y > 0]")
 
 
 @primitive(domain=NONZERO)
-@elementwise
 def _leaky_relu(x, *, slope):
     return xp.maximum(x, slope * x)
 
 
 _leaky_relu.vjp(
     "x",
-    elementwise(lambda g, out, slope: g * xp.maximum((out > 0).astype(out.dtype), slope)),
+    lambda g, out, slope: g * xp.maximum((out > 0).astype(out.dtype), slope),
     formula="x̄ = ȳ if y > 0, else slope ȳ",
 )
 
