@@ -296,12 +296,19 @@ def test_real_and_generated_examples_are_judged_by_the_same_function():
     game = SNGAN(mlp(5, 4), mlp(7, 6, 1), 2, labels=3)
     x, y = real(5, 4), np.array([0, 1, 2, 1, 0])
     with nn.frozen_state():
-        together = game.judge_together(x, x + 1, y)
+        together = game.judge_both(x, x + 1, y)
         apart = game.judge(x, y), game.judge(x + 1, y)
     for a, b in zip(together, apart):
         assert_allclose(a.data, b.data, rtol=1e-5, atol=1e-6)
-    a, b = game.judge_together(x, x, y)  # in training, too
+    a, b = game.judge_both(x, x, y)  # in training, too
     assert_array_equal(a.data, b.data)
+
+
+def test_batch_normalization_sees_real_and_generated_examples_apart():
+    game = GAN(mlp(2, 3), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4), nn.Linear(4, 1)), 2)
+    x, fake = real(6, 3), 5 + real(6, 3, seed=1)
+    for together, apart in zip(game.judge_both(x, fake), (game.judge(x), game.judge(fake))):
+        assert_array_equal(together.data, apart.data)
 
 
 def test_the_slope_of_the_critic_stays_near_to_1_at_most():
@@ -590,6 +597,6 @@ def test_minibatches_that_do_not_come_out_equal_are_refused():
 def test_a_critic_that_gives_more_than_a_number_is_refused():
     game = GAN(mlp(2, 2), mlp(2, 3), 2)
     with pytest.raises(
-        ValueError, match=r"critic: what it returns: expected numbers \(4, 1\), got float32\[4, 3\]"
+        ValueError, match=r"critic: what it returns: expected numbers \(8, 1\), got float32\[8, 3\]"
     ):
         game.iteration(real(4), game.optimizers())

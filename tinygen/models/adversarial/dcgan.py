@@ -70,8 +70,7 @@ class DCGAN(GAN):
     """side: of the images (N, side, side, channels). latents: of z; the paper's are uniform, these are
     normal. width: the channels of the largest feature map. labels: as for `Game`.
 
-    Batch normalization sees real and generated examples apart. Call `eval` before drawing samples that shall
-    not depend on each other."""
+    Call `eval` before drawing samples that shall not depend on each other."""
 
     def __init__(self, side: int, channels: int = 1, latents: int = 100, width: int = 64, labels: int = 0):
         self._expect_counts(side=side, channels=channels, latents=latents, width=width)

@@ -56,9 +56,11 @@ class Game(nn.Module):
             raise self._refusal(numbers, f"numbers ({len(x)}, 1)", "critic: what it returns")
         return ops.reshape(numbers, (len(x),))
 
-    def judge_together(self, x, fake, condition=None) -> tuple[Tensor, Tensor]:
-        """D(x) and D(G(z)), (N,) each, by one call of the critic, which takes less time than two. Batch
-        normalization in the critic would mix them."""
+    def judge_both(self, x, fake, condition=None) -> tuple[Tensor, Tensor]:
+        """D(x) and D(G(z)), (N,) each, by one call of the critic, which takes less time than two; but by two
+        if it has batch normalization, which is to see them apart."""
+        if any(isinstance(module, nn.BatchNorm) for module in self.critic._modules()):
+            return self.judge(x, condition), self.judge(fake, condition)
         conditions = None if condition is None else ops.concatenate([condition, condition])
         numbers = self.judge(ops.concatenate([x, fake]), conditions)
         return numbers[: len(x)], numbers[len(x) :]

@@ -74,7 +74,7 @@ class GAN(Game):
         self.objective, self.smoothing = objective, smoothing
 
     def critic_loss(self, x, fake, condition=None):
-        return discriminator_loss(self.judge(x, condition), self.judge(fake, condition), self.smoothing)
+        return discriminator_loss(*self.judge_both(x, fake, condition), self.smoothing)
 
     def generator_loss(self, fake, condition=None):
         return GENERATOR_LOSSES[self.objective](self.judge(fake, condition))

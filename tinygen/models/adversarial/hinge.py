@@ -34,7 +34,7 @@ class HingeGAN(Game):
     """The arguments are as for `Game`; the critic's numbers are used as they are."""
 
     def critic_loss(self, x, fake, condition=None):
-        return discriminator_loss(self.judge(x, condition), self.judge(fake, condition))
+        return discriminator_loss(*self.judge_both(x, fake, condition))
 
     def generator_loss(self, fake, condition=None):
         return generator_loss(self.judge(fake, condition))

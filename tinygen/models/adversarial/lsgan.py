@@ -55,7 +55,7 @@ class LSGAN(Game):
         self.a, self.b, self.c = a, b, c
 
     def critic_loss(self, x, fake, condition=None):
-        return discriminator_loss(self.judge(x, condition), self.judge(fake, condition), self.a, self.b)
+        return discriminator_loss(*self.judge_both(x, fake, condition), self.a, self.b)
 
     def generator_loss(self, fake, condition=None):
         return generator_loss(self.judge(fake, condition), self.c)

@@ -78,7 +78,7 @@ class SNGAN(Game):
         self.objective = objective
 
     def critic_loss(self, x, fake, condition=None):
-        return OBJECTIVES[self.objective][0](*self.judge_together(x, fake, condition))
+        return OBJECTIVES[self.objective][0](*self.judge_both(x, fake, condition))
 
     def generator_loss(self, fake, condition=None):
         return OBJECTIVES[self.objective][1](self.judge(fake, condition))

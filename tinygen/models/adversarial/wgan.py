@@ -39,7 +39,8 @@ class WGAN(Game):
 
     def critic_loss(self, x, fake, condition=None):
         """−(E[f(x)] − E[f(G(z))]), which with its sign changed is the estimate of the distance, times K."""
-        return self.judge(fake, condition).mean() - self.judge(x, condition).mean()
+        of_real, of_fake = self.judge_both(x, fake, condition)
+        return of_fake.mean() - of_real.mean()
 
     def generator_loss(self, fake, condition=None):
         """−E[f(G(z))]."""

@@ -67,7 +67,7 @@ class WGANGP(Game):
         epsilon = default_generator().uniform((len(x),), dtype=self._dtype)
         raw = ops.raw(x), ops.raw(fake)
         penalty = gradient_penalty(lambda x_hat: self.judge(x_hat, condition), *raw, epsilon)
-        of_real, of_fake = self.judge_together(x, fake, condition)
+        of_real, of_fake = self.judge_both(x, fake, condition)
         return of_fake.mean() - of_real.mean() + self.penalty * penalty
 
     def generator_loss(self, fake, condition=None):
