@@ -16,8 +16,10 @@ from tinygen.nn.init import he_normal
 from tinygen.training import Run
 
 AT_ONCE = 500  # samples: activations of convolutions are large
-SAMPLES = 3600  # where test images are few, the mean of as many draws is taken as make this number
 EVALUATIONS = 20  # in a run
+# Where test images are few, the Fréchet distance of as many samples is a matter of chance, and the mean of
+# draws is taken, as many as make these numbers of samples.
+FEW_SAMPLES, MANY_SAMPLES = 3600, 36000
 
 
 class Images:
@@ -97,7 +99,7 @@ def train(demo, flags, game, optimizers, images, judge) -> Run:
                 run.record(len(index), **losses)
             seen = {}
             if epoch % max(1, flags.epochs // EVALUATIONS) == 0 or epoch == flags.epochs:
-                seen["distance"] = judge.distance(game, flags.seed, VALIDATE)
+                seen["distance"] = judge.distance(game, flags.seed)
             run.end_epoch(**seen)
     draw_curves(demo.path("curves.png"), run.log, judge.floor)
     return run
@@ -142,30 +144,31 @@ class Judge:
     def __init__(self, dataset):
         self.test = dataset.test
         self.classifier = metrics.classifier(dataset, progress=print)
-        self.draws = max(1, SAMPLES // len(self.test))
         self.real = data.to_unit(self.test.images, dataset.levels)
         self.training = self.classifier.features(data.to_unit(dataset.train.images, dataset.levels))
         self.floor = self._distance(self.real)
 
-    def distance(self, game, seed, *key) -> float:
-        """The Fréchet distance of samples, the mean over draws."""
-        return float(np.mean([self._distance(x) for x in self.samples(game, seed, *key)]))
+    def distance(self, game, seed) -> float:
+        """The Fréchet distance of samples, the mean over a few draws."""
+        draws = self.samples(game, seed, VALIDATE, FEW_SAMPLES)
+        return float(np.mean([self._distance(x) for x in draws]))
 
     def _distance(self, x: np.ndarray) -> float:
         return metrics.frechet_distance(self.classifier.features(x), self.training)
 
-    def samples(self, game, seed, *key) -> list[np.ndarray]:
-        """Draws of as many samples as there are test images, and of their labels if the game has labels."""
+    def samples(self, game, seed, key, total) -> list[np.ndarray]:
+        """Draws of as many samples as there are test images, and of their labels if the game has labels;
+        about `total` in all, and at least one draw."""
         labels = labels_for(game, self.test.labels)
         n = len(self.test)
-        return [sample(game, n, Generator(seed, *key, k), labels) for k in range(self.draws)]
+        return [sample(game, n, Generator(seed, key, k), labels) for k in range(max(1, total // n))]
 
     def figures(self, game, seed, log) -> dict[str, float]:
         """What a demo prints of a game that has been played."""
-        draws = self.samples(game, seed, TEST)
+        draws = self.samples(game, seed, TEST, MANY_SAMPLES)
         distance = float(np.mean([self._distance(x) for x in draws]))
         n, on_the_way = len(self.test), [line["distance"] for line in log if "distance" in line]
-        score, _ = metrics.inception_score(self.classifier.probabilities(np.concatenate(draws)), self.draws)
+        score, _ = metrics.inception_score(self.classifier.probabilities(np.concatenate(draws)), len(draws))
         real_score, _ = metrics.inception_score(self.classifier.probabilities(self.real), 1)
         figures = {
             f"Fréchet distance of {n} samples to the training images": distance,
@@ -176,7 +179,7 @@ class Judge:
             "of the test images": real_score,
         }
         if game.labels:
-            asked = np.tile(self.test.labels, self.draws)
+            asked = np.tile(self.test.labels, len(draws))
             agreement = (self.classifier.predict(np.concatenate(draws)) == asked).mean()
             figures[f"% of {len(asked)} samples classified as asked for"] = 100 * float(agreement)
             figures[f"% of {n} test images classified right"] = 100 * self.classifier.accuracy

@@ -13,7 +13,7 @@ Data are drawn anew in each step. An epoch is 100 steps of each generator.
 import math
 
 import numpy as np
-from _cli import DRAW, TEST, TRAIN, Demo, positive_int, positive_number
+from _cli import DRAW, TRAIN, Demo, positive_int, positive_number
 from _games import Images, Judge, mlp, sample
 from _side_by_side import STEPS, optimizers, states_of
 
@@ -149,7 +149,7 @@ def main():
                         game.iteration(train[index], players[name])
             run.end_epoch()
 
-    distances = {name: judge.distance(game, flags.seed, TEST) for name, game in games.items()}
+    distances = {name: judge.distance(game, flags.seed) for name, game in games.items()}
     cells = {name: sample(game, 16, Generator(flags.seed, DRAW)) for name, game in games.items()}
     draw_grid(demo.path("samples.png"), cells, distances)
 

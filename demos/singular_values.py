@@ -14,7 +14,7 @@ import math
 from functools import partial
 
 import numpy as np
-from _cli import TEST, TRAIN, Demo, positive_int, positive_number
+from _cli import TRAIN, Demo, positive_int, positive_number
 from _games import Images, Judge
 from _side_by_side import STEPS, optimizers, states_of
 
@@ -122,7 +122,7 @@ def main():
     draw_spectra(demo.path("singular_values.png"), spectra)
     figures = {}
     for name, game in games.items():
-        figures[f"{name}: Fréchet distance of samples"] = judge.distance(game, flags.seed, TEST)
+        figures[f"{name}: Fréchet distance of samples"] = judge.distance(game, flags.seed)
     for name, layers in spectra.items():
         for number, values in enumerate(layers, start=1):
             figures[f"{name}: largest singular value of layer {number}"] = values[0]
