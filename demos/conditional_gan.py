@@ -1,6 +1,6 @@
 """Train a conditional GAN on images, and ask it for one label or another.
 
-With no flags it learns the bundled 8x8 digits in half a minute. Both networks are told the label. samples.png
+With no flags it learns the bundled 8x8 digits in a minute. Both networks are told the label. samples.png
 has a column for each, and a classifier of the same images says in how many samples it sees the label that was
 asked for.
 """
@@ -12,7 +12,7 @@ from tinygen import optim
 from tinygen.models.adversarial import GAN
 
 DEFAULTS = {
-    "digits": {"epochs": 400, "batch_size": 64, "latents": 10, "hidden": 128, "learning_rate": 1e-3},
+    "digits": {"epochs": 800, "batch_size": 64, "latents": 10, "hidden": 128, "learning_rate": 1e-3},
     "mnist": {"epochs": 40, "batch_size": 64, "latents": 32, "hidden": 256, "learning_rate": 2e-4},
     "fashion-mnist": {"epochs": 40, "batch_size": 64, "latents": 32, "hidden": 256, "learning_rate": 2e-4},
 }

@@ -149,7 +149,8 @@ def play(monkeypatch, tmp_path):
     pytest.importorskip("tqdm")
     for module in (side_by_side, critics, modes, singular_values):
         monkeypatch.setattr(module, "STEPS", 2)
-    monkeypatch.setattr(importlib.import_module("_games"), "SAMPLES", 1)  # one draw for the distances
+    for samples in ("FEW_SAMPLES", "MANY_SAMPLES"):
+        monkeypatch.setattr(importlib.import_module("_games"), samples, 1)  # one draw for the distances
 
     def play(name, *flags, out):
         demo = {"critics": critics, "modes": modes, "singular_values": singular_values}[name]
