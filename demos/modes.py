@@ -94,7 +94,7 @@ def draw_moments(path, density, moments, last, found, judge):
         name: {
             "data": data,
             **{f"after {steps} steps": x for steps, x in moments.of(name, last).items()},
-            f"{covered} modes, {high_quality:.1%}": x,
+            f"{covered} of {len(density.centres)} modes, {high_quality:.0%}": x,
         }
         for name, x in found.items()
         for covered, high_quality, _ in [judge(x)]
@@ -144,7 +144,9 @@ def main():
     found = {name: samples(game, flags.seed) for name, game in games.items()}
     draw_moments(demo.path("samples.png"), density, moments, run.epoch, found, judge)
     shares = {name: run.history(name) for name in games}
-    plots.save_curves(demo.path("curves.png"), shares, f"{STEPS} steps", "samples of high quality")
+    plots.save_curves(
+        demo.path("curves.png"), shares, f"epochs of {STEPS} steps", "share of samples of high quality"
+    )
     figures = {}
     for name, x in found.items():
         covered, high_quality, reverse_kl = judge(x)
