@@ -1,9 +1,9 @@
 """What demos share that play several games side by side.
 
 Games are kept by name, and by the same names the optimizers of their players, the critic's and the
-generator's. All are in one run with one checkpoint. Each starts from its own weights by the seed and has its
-own noise, as if it were alone: with the same data and the same noise as the others, and to the same bits with
-or without them.
+generator's. All are in one run with one checkpoint. Each starts from weights by the seed, and in each step
+draws from a generator of its own by (seed, step): so games with as many steps of the critic see the same data
+and noise, and each comes to the same bits with or without the others.
 
 Data are drawn anew in each step. An epoch is STEPS steps of each generator.
 """

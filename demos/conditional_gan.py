@@ -16,7 +16,7 @@ DEFAULTS = {
     "mnist": {"epochs": 40, "batch_size": 64, "latents": 32, "hidden": 256, "learning_rate": 2e-4},
     "fashion-mnist": {"epochs": 40, "batch_size": 64, "latents": 32, "hidden": 256, "learning_rate": 2e-4},
 }
-DROPOUT = 0.1  # in the discriminator, which otherwise learns few images by heart
+DROPOUT = 0.1  # in the discriminator, which otherwise learns the few training images by heart
 
 
 def main():

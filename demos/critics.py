@@ -1,11 +1,11 @@
-"""Train networks of very different kinds as adversaries, all with the same settings, by three objectives.
+"""Train networks of very different kinds as adversaries, by three objectives, one setting for each.
 
 After figure 2 of I. Gulrajani et al., Improved Training of Wasserstein GANs, 2017: with the gradient penalty,
 any network can be a critic; a plain discriminator and clipped weights fail for some. In the picture each row
-is a kind of network, in the generator and in the critic alike, and each column an objective, beside it the
-Fréchet distance of samples to the training images. The paper has images of 64x64 pixels and networks of up to
-101 layers; here are small digits, and runs of minutes. A network fails here if its samples come no nearer to
-the data than images whose pixels are drawn one by one, each from any training image.
+is a kind of network, in the generator and in the critic alike, and each column an objective; above each panel
+stands the Fréchet distance of samples to the training images. The paper has images of 64x64 pixels and
+networks of up to 101 layers; here are small digits, and runs of minutes. A network fails here if its samples
+come no nearer to the data than images whose pixels are drawn one by one, each from any training image.
 
 Data are drawn anew in each step. An epoch is 100 steps of each generator.
 """

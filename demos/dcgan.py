@@ -2,8 +2,8 @@
 
 With no flags it learns the bundled 8x8 digits in a minute or two. interpolations.png has samples on lines
 between two codes, and arithmetic.png what comes of codes added and subtracted. The discriminator has never
-seen a label. A linear classifier on what its convolutions find is compared with one on the pixels, both with
-100 labelled images.
+seen a label. A linear classifier on what its convolutions find is compared with one on the pixels, both
+trained on 100 labelled images, with the penalty that is best on the validation images.
 """
 
 import numpy as np

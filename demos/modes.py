@@ -1,7 +1,8 @@
 """Play games of several objectives on Gaussians in the plane, and count the modes that each generator covers.
 
-With no flags every objective plays on 8 Gaussians, side by side: the same networks, initial weights, data and
-noise. A sample is of high quality if it lies within 3 σ of a mode, and a mode is covered if a sample of high
+With no flags every objective plays on 8 Gaussians, side by side, with the same networks, initial weights and
+seeds. They stand on a circle of radius 1 with σ = 0.05, narrower than those of tg.data, whose modes nearly
+touch. A sample is of high quality if it lies within 3 σ of a mode, and a mode is covered if a sample of high
 quality is near it. The picture shows each generator at several moments, by which one sees modes that are left
 out, and modes between which a generator goes round.
 
@@ -34,8 +35,8 @@ LATENTS = 2
 SAMPLES = 2500  # that are judged (A. Srivastava et al., VEEGAN, 2017, section 4.1)
 MOMENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # epochs after which samples are kept for the picture
 
-# λ = 0.1 is that of Gulrajani et al. 2017 for the plane. Two steps of the critic instead of five leave time
-# for more of the generator, which did better here.
+# λ = 0.1 is that of the code of Gulrajani et al. 2017 for the plane. Two steps of the critic instead of five
+# leave time for more of the generator, which did better here.
 OBJECTIVES = {
     "minimax": lambda *players: GAN(*players, LATENTS, objective="minimax"),
     "non-saturating": lambda *players: GAN(*players, LATENTS),
@@ -48,7 +49,7 @@ OBJECTIVES = {
 
 
 def mlp(inputs, hidden, outputs):
-    """Three hidden layers of ReLU units, as in Gulrajani et al. 2017 for the plane."""
+    """Three hidden layers of ReLU units, as in the code of Gulrajani et al. 2017 for the plane."""
     layers = []
     for width in 3 * [hidden]:
         layers += [nn.Linear(inputs, width, init=he_normal), nn.ReLU()]

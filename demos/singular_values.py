@@ -4,8 +4,8 @@ After T. Miyato et al., Spectral Normalization for Generative Adversarial Networ
 find that with clipped weights or weight normalization the singular values of most layers concentrate on a few
 directions, so that the critic sees few features of an image; spectral normalization bounds the largest and
 leaves the others free. Here critics of one architecture play on digits. The picture has the squared singular
-values of each layer, divided by the largest, beside those at the start of training. The figures are the
-largest one and the effective rank.
+values of each layer but the last, divided by the largest, beside those at the start of training. The figures
+are the largest one and the effective rank.
 
 Data are drawn anew in each step. An epoch is 100 steps of each generator.
 """
@@ -107,7 +107,8 @@ def main():
         generator = dcgan_generator(LATENTS, images.shape[0], images.shape[2], flags.width)
         games[name] = game(generator, network, LATENTS)
         players[name] = optimizers(games[name], flags.learning_rate, flags.epochs)
-        spectra["at the start"] = singular_values(network)
+        if name == "none":  # all start from these weights
+            spectra["at the start"] = singular_values(network)
 
     with demo.training(STEPS * flags.batch_size, **states_of(games, players)) as run:
         for _ in run.epochs():

@@ -102,7 +102,11 @@ def test_an_iteration_has_a_turn_of_the_critic_for_each_minibatch_and_then_one_o
 def test_the_published_settings():
     def of(kind):
         game = kind(mlp(2, 3), mlp(3, 1), 2)
-        return game, game.optimizers()[0]
+        of_critic, of_generator = game.optimizers()
+        settings = [{**vars(rule), "params": 0, "t": 0} for rule in (of_critic, of_generator)]
+        for name in ("lr", "betas", "momentum", "alpha", "eps"):
+            assert settings[0].get(name) == settings[1].get(name)
+        return game, of_critic
 
     game, rule = of(WGAN)
     assert (game.c, game.critic_steps, rule.lr, type(rule)) == (0.01, 5, 0.00005, tg.optim.RMSProp)
@@ -309,6 +313,16 @@ def test_batch_normalization_sees_real_and_generated_examples_apart():
     x, fake = real(6, 3), 5 + real(6, 3, seed=1)
     for together, apart in zip(game.judge_both(x, fake), (game.judge(x), game.judge(fake))):
         assert_array_equal(together.data, apart.data)
+
+
+def test_running_statistics_of_the_critic_are_left_alone_in_the_generators_turn():
+    game = DCGAN(8, latents=3, width=2)
+    _, of_generator = game.optimizers()
+    before = game.critic.state_dict()
+    with Generator(0):
+        game.turn_of_the_generator(4, None, of_generator)
+    assert any("mean" in name for name in before)
+    assert_same(before.values(), game.critic.state_dict().values())
 
 
 def test_the_slope_of_the_critic_stays_near_to_1_at_most():
@@ -523,7 +537,7 @@ def test_interpolated_codes(device):
     line = backend.to_host(interpolate(first, last, 5))
     assert_allclose(line[[0, -1]], [normal(3), normal(3, seed=1)], rtol=1e-12)
     assert_allclose(np.diff(line, axis=0), np.broadcast_to((line[-1] - line[0]) / 4, (4, 3)), rtol=1e-9)
-    with pytest.raises(ValueError, match="interpolate: steps: expected at least 2, got 1"):
+    with pytest.raises(ValueError, match="interpolate: steps: expected an int of at least 2, got 1"):
         interpolate(first, last, 1)
 
 
@@ -554,6 +568,14 @@ def test_interpolated_codes(device):
         (lambda g, d: DCGAN(8.0), "DCGAN: side: expected an int of at least 1, got 8.0"),
         (lambda g, d: DCGAN(8, latents=0), "DCGAN: latents: expected an int of at least 1, got 0"),
         (lambda g, d: DCGAN(8, labels=-1), "DCGAN: labels: expected an int of at least 0, got -1"),
+        (lambda g, d: LSGAN(g, d, 2, c=math.nan), "LSGAN: c: expected a finite number, got nan"),
+        (lambda g, d: LSGAN(g, d, 2, a="0"), "LSGAN: a: expected a finite number, got '0'"),
+        (lambda g, d: GAN(g, d, 2, smoothing="a"), "GAN: smoothing"),
+        (lambda g, d: GAN(None, d, 2), "GAN: generator: expected a Module, got NoneType"),
+        (lambda g, d: GAN(g, len, 2), "GAN: critic: expected a Module, got builtin_function_or_method"),
+        (lambda g, d: WGANGP(g, nn.Sequential(d, nn.BatchNorm(1)), 2), "WGANGP: critic: expected no batch"),
+        (lambda g, d: WGAN(g, d, 2, c=math.inf), "WGAN: c: expected a positive number, got inf"),
+        (lambda g, d: WGAN(g, d, 2, c="a"), "WGAN: c: expected a positive number, got 'a'"),
         (lambda g, d: WGAN(g, d, 2, c=0), "WGAN: c: expected a positive number, got 0"),
         (lambda g, d: WGANGP(g, d, 2, penalty=-1), "WGANGP: penalty: expected a positive number, got -1"),
     ],

@@ -139,17 +139,6 @@ def test_frechet_distance_of_draws_from_one_gaussian_is_the_floor_in_its_docstri
     assert np.mean(distances) == pytest.approx((2 * F + F * (F + 1) / 2) / N, rel=0.05)
 
 
-def test_frechet_floor_takes_as_many_training_images_as_there_are_test_images():
-    train, test = normal(500, 3), normal(100, 3, seed=1)
-    floor = metrics.frechet_floor(train, test)
-    chosen = np.random.default_rng(0).permutation(500)[:100]
-    assert floor == metrics.frechet_distance(train[chosen], test)
-    assert floor != metrics.frechet_floor(train, test, seed=1)
-    assert metrics.frechet_floor(test[:50], test) == pytest.approx(
-        metrics.frechet_distance(test[:50], test)  # where there are fewer, all
-    )
-
-
 # Maximum mean discrepancy ---------------------------------------------------------------------------------
 
 
@@ -457,7 +446,6 @@ def test_metrics_of_arrays_and_tensors_of_any_device(device):
     for function, sets in [
         (metrics.inception_score, [p]),
         (metrics.frechet_distance, [x, y]),
-        (metrics.frechet_floor, [x, y]),
         (metrics.mmd2, [x, y]),
         (metrics.mmd_test, [x, y]),
         (metrics.classifier_two_sample_test, [x, y]),

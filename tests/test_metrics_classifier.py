@@ -108,7 +108,7 @@ def test_figures_of_the_digits(digits, images):
     real = judge.features(images)
     train = judge.features(data.to_unit(digits.train.images, digits.levels))
     noise = judge.features(np.random.default_rng(0).random((360, 8, 8, 1)))
-    floor = metrics.frechet_floor(train, real)
+    floor = metrics.frechet_distance(train, real)
     assert 0 < floor < 3 < 30 < metrics.frechet_distance(noise, real)
     score, _ = metrics.inception_score(judge.probabilities(images), splits=1)
     assert 9 < score < 10

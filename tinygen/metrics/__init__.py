@@ -8,5 +8,5 @@ from .classifier import Classifier, classifier
 from .coverage import Modes, PrecisionRecall, modes, precision_recall
 from .kmeans import kmeans
 from .parzen import Parzen, parzen_log_likelihood
-from .quality import frechet_distance, frechet_floor, inception_score
+from .quality import frechet_distance, inception_score
 from .two_sample import TwoSampleTest, classifier_two_sample_test, median_bandwidth, mmd2, mmd_test

@@ -30,7 +30,7 @@ def kmeans(points, clusters: int, seed: int = 0) -> Clusters:
     points = rows("points", points)
     if not isinstance(clusters, int) or not 1 <= clusters <= len(points):
         raise ValueError(
-            f"clusters: expected an int from 1 to {len(points)}, the number of points; got {clusters}"
+            f"clusters: expected an int from 1 to {len(points)}, the number of points; got {clusters!r}"
         )
     middle = points.mean(axis=0)
     points = points - middle

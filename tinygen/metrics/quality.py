@@ -26,7 +26,7 @@ def inception_score(probabilities, splits: int = 10) -> tuple[float, float]:
         wrong = p[(p < 0).any(axis=1) | (abs(p.sum(axis=1) - 1) > 1e-3)][0]
         raise ValueError(f"probabilities: expected rows of at least 0 that sum to 1, got {wrong}")
     if not isinstance(splits, int) or not 1 <= splits <= len(p):
-        raise ValueError(f"splits: expected an int from 1 to {len(p)}, the number of samples; got {splits}")
+        raise ValueError(f"splits: expected an int from 1 to {len(p)}, the number of samples; got {splits!r}")
     scores = []
     for part in np.array_split(p, splits):
         marginal = np.broadcast_to(part.mean(axis=0), part.shape)
@@ -46,8 +46,10 @@ def frechet_distance(features_a, features_b) -> float:
     M. Heusel et al., GANs Trained by a Two Time-Scale Update Rule, 2017, eq. 6).
 
     It sees two moments only, and is too large for few samples, by about [2F + F (F + 1) / 2] / N for two sets
-    of N with unit covariance: compare it with `frechet_floor`, and figures of equal N. Features of another
-    network have another scale.
+    of N with unit covariance: compare figures of equal N, and with the floor, the distance of as many test
+    images to the same training images, which a model as good as the data reaches. It does not see copying:
+    training images drawn at random come near the floor, too. Features of another network have another
+    scale.
 
     Raises ValueError for what is not two sets of 2 or more points of one space."""
     a, b = pair(("features_a", "features_b"), features_a, features_b, least=2)
@@ -62,13 +64,3 @@ def _root(x: np.ndarray) -> np.ndarray:
     """An R with RᵀR = C, the unbiased covariance of points (N, F), by the QR decomposition of their
     deviations. C itself, where it is singular, would lose half of the digits in its square root."""
     return np.linalg.qr(x - x.mean(axis=0), mode="r") / math.sqrt(len(x) - 1)
-
-
-def frechet_floor(features_train, features_test, seed: int = 0) -> float:
-    """The Fréchet distance of real images to real images: a model as good as the data reaches about this.
-
-    Between features of the test set (N, F) and of training images, as many of them as there are test images
-    where there are more, drawn by the seed. Raises ValueError as `frechet_distance`."""
-    train, test = pair(("features_train", "features_test"), features_train, features_test, least=2)
-    chosen = np.random.default_rng(seed).permutation(len(train))[: len(test)]
-    return frechet_distance(train[chosen], test)

@@ -50,7 +50,7 @@ def mmd_test(x, y, bandwidth: float | None = None, permutations: int = 500, seed
     and of the order as it is, in which it is at least as large. Raises ValueError as `mmd2`."""
     x, y = pair(("x", "y"), x, y, least=2)
     if not isinstance(permutations, int) or permutations < 1:
-        raise ValueError(f"permutations: expected an int of at least 1, got {permutations}")
+        raise ValueError(f"permutations: expected an int of at least 1, got {permutations!r}")
     rng = np.random.default_rng(seed)
     orders = [np.arange(len(x) + len(y))] + [rng.permutation(len(x) + len(y)) for _ in range(permutations)]
     observed, *others = _mmd2(_kernel(x, y, bandwidth), np.stack(orders, axis=1) < len(x))

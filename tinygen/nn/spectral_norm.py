@@ -1,8 +1,9 @@
 """Spectral normalization: T. Miyato, T. Kataoka, M. Koyama and Y. Yoshida, Spectral normalization for
 generative adversarial networks, 2018.
 
-The largest singular value σ(W) of a layer's weight is how much the layer can stretch a difference of inputs.
-With W / σ(W) in place of W that is 1, and with such layers a critic is Lipschitz continuous.
+The largest singular value σ(W) of a linear layer's weight is how much the layer can stretch a difference of
+inputs. With W / σ(W) in place of W that is 1, and with such layers a critic is Lipschitz continuous. (A
+convolution stretches up to √(KH·KW) times as much at stride 1, where windows overlap.)
 """
 
 from __future__ import annotations

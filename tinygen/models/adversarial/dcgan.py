@@ -100,7 +100,9 @@ class DCGAN(GAN):
 def interpolate(first, last, steps: int):
     """Codes on the line from one to another, both included: arrays (...) to (steps, ...) (RMC figure 4).
 
-    Raises ValueError for fewer than 2 steps."""
-    if steps < 2:
-        raise ValueError(f"interpolate: steps: expected at least 2, got {steps}")
+    Raises ValueError for fewer than 2 steps, and for codes of different shapes."""
+    if not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"interpolate: steps: expected an int of at least 2, got {steps}")
+    if first.shape != last.shape:
+        raise ValueError(f"interpolate: first, last: expected one shape, got {first.shape} and {last.shape}")
     return ops.raw(ops.stack([first + (k / (steps - 1)) * (last - first) for k in range(steps)]))

@@ -3,11 +3,12 @@
 A latent code z ~ N(0, I) makes an example x = G(z) by a network, the generator. The density of these examples
 is never computed. A second network, the critic D (a discriminator, where its number is the logit of "real"),
 gives each example a number, of the data and of the generator alike. Each player has a loss and goes down it
-in turn. What these losses are, and in which turns they fall, makes the model.
+in turn. What these losses are, and who moves how often, makes the model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ... import nn, ops
@@ -28,14 +29,18 @@ class Game(nn.Module):
     critic_steps: of the critic before each one of the generator.
 
     x has the parameters' dtype. In a turn, neither parameters nor state of the other player change (running
-    statistics, singular vectors). What the networks refuse is refused, before anything has changed, and so is
-    a condition that is missing, needless or wrong (ValueError)."""
+    statistics, singular vectors). What the networks refuse is refused before a parameter has changed, and so
+    is a condition that is missing, needless or wrong (ValueError)."""
 
     def __init__(
         self, generator: nn.Module, critic: nn.Module, latents: int, labels: int = 0, critic_steps: int = 1
     ):
         self._expect_counts(latents=latents, critic_steps=critic_steps)
         self._expect_counts(least=0, labels=labels)
+        for name, player in (("generator", generator), ("critic", critic)):
+            if not isinstance(player, nn.Module):
+                got = type(player).__name__
+                raise ValueError(f"{type(self).__name__}: {name}: expected a Module, got {got}")
         self.generator, self.critic = generator, critic
         self.latents, self.labels, self.critic_steps = latents, labels, critic_steps
 
@@ -59,7 +64,7 @@ class Game(nn.Module):
     def judge_both(self, x, fake, condition=None) -> tuple[Tensor, Tensor]:
         """D(x) and D(G(z)), (N,) each, by one call of the critic, which takes less time than two; but by two
         if it has batch normalization, which is to see them apart."""
-        if any(isinstance(module, nn.BatchNorm) for module in self.critic._modules()):
+        if has_batch_normalization(self.critic):
             return self.judge(x, condition), self.judge(fake, condition)
         conditions = None if condition is None else ops.concatenate([condition, condition])
         numbers = self.judge(ops.concatenate([x, fake]), conditions)
@@ -126,6 +131,17 @@ class Game(nn.Module):
     @property
     def _dtype(self):
         return self.critic.parameters()[0].dtype
+
+
+def has_batch_normalization(network: nn.Module) -> bool:
+    """Whether what the network makes of an example depends on the others of its minibatch."""
+    return any(isinstance(module, nn.BatchNorm) for module in network._modules())
+
+
+def require_positive(name: str, value) -> None:
+    """Refuse what is no positive finite number."""
+    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
 
 
 def descend(optimizer: Optimizer, loss: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class GAN(Game):
         super().__init__(generator, discriminator, latents, labels, critic_steps)
         if objective not in GENERATOR_LOSSES:
             raise ValueError(f"GAN: objective: expected one of {list(GENERATOR_LOSSES)}, got {objective!r}")
-        if not 0 <= smoothing < 0.5:
+        if not isinstance(smoothing, (int, float)) or not 0 <= smoothing < 0.5:
             raise ValueError(f"GAN: smoothing: expected a number from 0 to below 0.5, got {smoothing!r}")
         self.objective, self.smoothing = objective, smoothing
 

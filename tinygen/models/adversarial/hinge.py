@@ -7,8 +7,8 @@
     Networks, 2018 (MKKY below), where both losses are written as here.
 
 The discriminator separates with a margin, as a support vector machine does: data shall lie beyond 1, what is
-generated beyond −1. What lies there already costs nothing and has no gradient. The generator goes straight
-against the decision.
+generated beyond −1. What lies there already costs nothing and has no gradient. The generator makes
+the number itself large, without a margin.
 """
 
 from __future__ import annotations

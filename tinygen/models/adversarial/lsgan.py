@@ -15,6 +15,8 @@ half the Pearson χ² divergence between p + q and 2 q (MLX eq. 4 to 7).
 
 from __future__ import annotations
 
+import math
+
 from ... import nn
 from ...optim import Adam
 from .game import Game
@@ -50,6 +52,9 @@ class LSGAN(Game):
         critic_steps: int = 1,
     ):
         super().__init__(generator, discriminator, latents, labels, critic_steps)
+        for name, target in (("a", a), ("b", b), ("c", c)):
+            if not isinstance(target, (int, float)) or not math.isfinite(target):
+                raise ValueError(f"LSGAN: {name}: expected a finite number, got {target!r}")
         if a == b:
             raise ValueError(f"LSGAN: a, b: expected two different numbers, got {a!r} twice")
         self.a, self.b, self.c = a, b, c

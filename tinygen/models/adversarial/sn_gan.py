@@ -5,7 +5,8 @@
 
 Each weight W is used as W / σ(W), σ(W) being its largest singular value (MKKY eq. 8), so that no layer
 stretches a difference of its inputs, and with activations like ReLU the whole discriminator is Lipschitz
-continuous (MKKY eq. 7). (A convolution's W counts as a matrix; the layer itself may stretch a little more.)
+continuous (MKKY eq. 7). (A convolution's W counts as a matrix, as in the paper: at stride 1 the layer itself
+may stretch up to √(KH·KW) times as much, where windows overlap.)
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class SNGAN(Game):
     σ(W) is followed by one step of power iteration in each update of the discriminator (MKKY Algorithm 1). So
     real and generated examples are judged in one call, by one and the same function, and the generator's turn
     uses the singular vectors as they are. (The authors' code makes a step in every call: two in an update,
-    between which the function changes, and one in the generator's turn.) Batch normalization in the
-    discriminator would see real and generated examples together."""
+    between which the function changes, and one in the generator's turn. So does a discriminator with batch
+    normalization here, which is called on real and on generated examples apart.)"""
 
     def __init__(
         self,

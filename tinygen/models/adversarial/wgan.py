@@ -7,7 +7,8 @@ The generator brings its distribution nearer to the data's in the Wasserstein-1 
     W(p, q) = max over 1-Lipschitz f of  E_x[f(x)] − E_z[f(G(z))]                                (ACB eq. 2)
 
 The critic f is a network whose weights are kept in a box [−c, c], so that it is K-Lipschitz for some K; what
-it finds is about K W(p, q). Unlike a discriminator it does not saturate, and is trained to its best.
+it finds is at most K W(p, q). Unlike a discriminator it does not saturate, and so can be trained to its best,
+or near it, before each step of the generator.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from ... import nn
 from ...backend import xp
 from ...optim import RMSProp
-from .game import Game
+from .game import Game, require_positive
 
 
 class WGAN(Game):
@@ -33,8 +34,7 @@ class WGAN(Game):
         critic_steps: int = 5,
     ):
         super().__init__(generator, critic, latents, labels, critic_steps)
-        if not c > 0:
-            raise ValueError(f"WGAN: c: expected a positive number, got {c!r}")
+        require_positive("WGAN: c", c)
         self.c = c
 
     def critic_loss(self, x, fake, condition=None):

@@ -19,7 +19,7 @@ from ... import autodiff, nn, ops
 from ...autodiff import Tensor
 from ...backend import default_generator
 from ...optim import Adam
-from .game import Game
+from .game import Game, has_batch_normalization, require_positive
 
 
 def gradient_penalty(critic, x, fake, epsilon):
@@ -59,11 +59,16 @@ class WGANGP(Game):
         critic_steps: int = 5,
     ):
         super().__init__(generator, critic, latents, labels, critic_steps)
-        if not penalty > 0:
-            raise ValueError(f"WGANGP: penalty: expected a positive number, got {penalty!r}")
+        require_positive("WGANGP: penalty", penalty)
+        if has_batch_normalization(critic):
+            raise ValueError(
+                "WGANGP: critic: expected no batch normalization, for the penalty is of each example alone; "
+                f"got {critic!r}"
+            )
         self.penalty = penalty
 
     def critic_loss(self, x, fake, condition=None):
+        """L (GAA eq. 3): the estimate of the distance with its sign changed, and the penalty."""
         epsilon = default_generator().uniform((len(x),), dtype=self._dtype)
         raw = ops.raw(x), ops.raw(fake)
         penalty = gradient_penalty(lambda x_hat: self.judge(x_hat, condition), *raw, epsilon)
