@@ -358,7 +358,7 @@ def smooth(flow):
     return flow
 
 
-@settings(max_examples=8)
+@settings(max_examples=settings.default.max_examples // 25)
 @given(**sizes, batch_norm=st.booleans(), components=st.sampled_from([0, 2]), labels=st.sampled_from([0, 2]))
 def test_the_loss_of_a_maf_passes_the_check_to_second_order(
     D, hidden, layers, n, seed, batch_norm, components, labels, device
