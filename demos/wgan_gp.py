@@ -1,9 +1,9 @@
 """Train a Wasserstein GAN with gradient penalty on images.
 
-With no flags it learns the bundled 8x8 digits in less than two minutes. The critic makes five steps before each
-one of the generator, and in each the norm of its gradient is drawn to 1, by second-order derivatives. The
-critic's loss, unlike that of a GAN, says something: with its sign changed it estimates what remains of the
-distance.
+With no flags it learns the bundled 8x8 digits in less than two minutes. The critic makes five steps before
+each one of the generator, and in each the norm of its gradient is drawn to 1, by second-order derivatives.
+The critic's loss, unlike that of a GAN, says something: with its sign changed it estimates what remains of
+the distance.
 """
 
 from _cli import Demo, positive_number
