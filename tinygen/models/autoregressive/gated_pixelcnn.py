@@ -12,20 +12,11 @@ field of view is a rectangle: there is no blind spot (OKVEGK section 2.2). h is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from ... import nn, ops
-from ...nn.init import normal
 from .conditionals import Family
 from .raster import RasterModel
-
-
-def for_gates(shape: tuple[int, ...]):
-    """N(0, 4 / fan_in), float32, for weights (..., inputs, outputs) before gates. There tanh(a) σ(b) ≈ a / 2
-    for small a and b: so small signals keep their size through the layers of the vertical stack, which has no
-    residual connections."""
-    return normal(2 / math.sqrt(math.prod(shape[:-1])))(shape)
 
 
 class GatedLayer(nn.Module):
@@ -39,8 +30,8 @@ class GatedLayer(nn.Module):
     def __init__(self, mask: str, inputs: int, channels: int, size: int, colors: int, labels: int):
         both = 2 * channels  # for the tanh and for the gate
         reach = size // 2
-        self.left = nn.MaskedConv2d(mask, inputs, both, (1, size), colors, for_gates)
-        self.above = nn.ShiftedConv2d(inputs, both, (reach + 1, size), right=reach, init=for_gates)
+        self.left = nn.MaskedConv2d(mask, inputs, both, (1, size), colors)
+        self.above = nn.ShiftedConv2d(inputs, both, (reach + 1, size), right=reach)
         self.link = nn.Linear(both, both, bias=False)
         self.onward = nn.MaskedConv2d("B", channels, channels, 1, colors)
         if labels:
