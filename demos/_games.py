@@ -13,6 +13,7 @@ from _cli import DRAW, TEST, TRAIN, VALIDATE, cosine, positive_int, positive_num
 from tinygen import data, metrics, nn, plots
 from tinygen.backend import Generator, to_host, xp
 from tinygen.nn.init import he_normal
+from tinygen.optim import Adam
 from tinygen.training import Run
 
 AT_ONCE = 500  # samples: activations of convolutions are large
@@ -59,6 +60,11 @@ def add_flags(demo) -> None:
         "--hidden", type=positive_int, what="units in a hidden layer, or channels of the largest map"
     )
     demo.add_by_data("--learning-rate", type=positive_number, what="of both players at the start")
+
+
+def adam_pair(game, lr) -> tuple[Adam, Adam]:
+    """Of the critic and of the generator, as in DCGAN, for GANs whose papers have none."""
+    return tuple(Adam(player.parameters(), lr, (0.5, 0.999)) for player in (game.critic, game.generator))
 
 
 def play(demo, flags, game, optimizers, images) -> dict[str, float]:

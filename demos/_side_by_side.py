@@ -10,8 +10,9 @@ Data are drawn anew in each step. An epoch is STEPS steps of each generator.
 
 from functools import partial
 
-from _cli import cosine
+from _cli import TRAIN, cosine
 
+from tinygen.backend import Generator
 from tinygen.models.adversarial import WGAN
 from tinygen.optim import Adam, RMSProp
 
@@ -36,3 +37,15 @@ def states_of(games, players):
         of_critic, of_generator = players[name]
         kept |= {name: game, f"{name}: critic": of_critic, f"{name}: generator": of_generator}
     return kept
+
+
+def train(demo, flags, games, players, images) -> None:
+    """Let all games take their turns on images (N, H, W, C) drawn at random."""
+    with demo.training(STEPS * flags.batch_size, **states_of(games, players)) as run:
+        for _ in run.epochs():
+            for step, _ in run.batches():
+                for name, game in games.items():
+                    with Generator(flags.seed, TRAIN, step) as rng:
+                        index = rng.integers(0, len(images), game.critic_steps * flags.batch_size)
+                        game.iteration(images[index], players[name])
+            run.end_epoch()

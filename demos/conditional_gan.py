@@ -6,9 +6,8 @@ asked for.
 """
 
 from _cli import Demo
-from _games import Images, add_flags, mlp, play
+from _games import Images, adam_pair, add_flags, mlp, play
 
-from tinygen import optim
 from tinygen.models.adversarial import GAN
 
 DEFAULTS = {
@@ -26,11 +25,7 @@ def main():
     images, labels = Images(dataset), int(dataset.train.labels.max()) + 1
     players = mlp(images.shape, flags.latents, flags.hidden, labels, DROPOUT)
     game = GAN(*players, flags.latents, labels)
-    optimizers = [
-        optim.Adam(player.parameters(), flags.learning_rate, (0.5, 0.999))
-        for player in (game.critic, game.generator)
-    ]
-    demo.finish(play(demo, flags, game, optimizers, images))
+    demo.finish(play(demo, flags, game, adam_pair(game, flags.learning_rate), images))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ Data are drawn anew in each step. An epoch is 100 steps of each generator.
 import math
 
 import numpy as np
-from _cli import DRAW, TRAIN, Demo, positive_int, positive_number
+from _cli import DRAW, Demo, positive_int, positive_number
 from _games import Images, Judge, mlp, sample
-from _side_by_side import STEPS, optimizers, states_of
+from _side_by_side import optimizers, train
 
 import tinygen as tg
 from tinygen import data, metrics, nn, ops, plots
@@ -130,7 +130,6 @@ def main():
     demo.add("--learning-rate", type=positive_number, default=1e-3, what="of all players; it falls to 0")
     flags, dataset = demo.start()
     images, judge = Images(dataset), Judge(dataset)
-    train = images.read(dataset.train.images)
 
     games, players = {}, {}
     for network, networks in NETWORKS.items():
@@ -140,14 +139,7 @@ def main():
             games[name] = game(*networks(images.shape, flags.width))
             players[name] = optimizers(games[name], flags.learning_rate, flags.epochs)
 
-    with demo.training(STEPS * flags.batch_size, **states_of(games, players)) as run:
-        for _ in run.epochs():
-            for step, _ in run.batches():
-                for name, game in games.items():
-                    with Generator(flags.seed, TRAIN, step) as rng:
-                        index = rng.integers(0, len(train), game.critic_steps * flags.batch_size)
-                        game.iteration(train[index], players[name])
-            run.end_epoch()
+    train(demo, flags, games, players, images.read(dataset.train.images))
 
     distances = {name: judge.distance(game, flags.seed) for name, game in games.items()}
     cells = {name: sample(game, 16, Generator(flags.seed, DRAW)) for name, game in games.items()}

@@ -1,15 +1,14 @@
 """Train a generative adversarial network on images, with one objective or another.
 
-With no flags it learns the bundled 8x8 digits in half a minute. --objective chooses the losses: those of
+With no flags it learns the bundled 8x8 digits in less than a minute. --objective chooses the losses: those of
 Goodfellow et al. 2014, non-saturating or minimax, of least squares, or of a hinge. Nothing in these games
 says how far the players are from the end, so the Fréchet distance of samples to the training images is drawn
 over time, beside the losses. It may grow again while the losses stay as they are.
 """
 
 from _cli import Demo
-from _games import Images, add_flags, mlp, play
+from _games import Images, adam_pair, add_flags, mlp, play
 
-from tinygen import optim
 from tinygen.models.adversarial import GAN, LSGAN, HingeGAN
 
 DEFAULTS = {
@@ -39,11 +38,7 @@ def main():
     flags, dataset = demo.start()
     images = Images(dataset)
     game = make_game(demo, flags, images.shape)
-    optimizers = [
-        optim.Adam(player.parameters(), flags.learning_rate, (0.5, 0.999))
-        for player in (game.critic, game.generator)
-    ]
-    demo.finish(play(demo, flags, game, optimizers, images))
+    demo.finish(play(demo, flags, game, adam_pair(game, flags.learning_rate), images))
 
 
 if __name__ == "__main__":

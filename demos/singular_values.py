@@ -14,13 +14,13 @@ import math
 from functools import partial
 
 import numpy as np
-from _cli import TRAIN, Demo, positive_int, positive_number
+from _cli import Demo, positive_int, positive_number
 from _games import Images, Judge
-from _side_by_side import STEPS, optimizers, states_of
+from _side_by_side import optimizers, train
 
 import tinygen as tg
 from tinygen import nn, ops, plots
-from tinygen.backend import Generator, to_host
+from tinygen.backend import to_host
 from tinygen.models.adversarial import SNGAN, WGAN, WGANGP, HingeGAN, dcgan_generator
 from tinygen.nn.reparameterized import Reparameterized
 
@@ -98,7 +98,6 @@ def main():
     demo.add("--learning-rate", type=positive_number, default=1e-3, what="of all players; it falls to 0")
     flags, dataset = demo.start()
     images, judge = Images(dataset), Judge(dataset)
-    train = images.read(dataset.train.images)
 
     games, players, spectra = {}, {}, {}
     for name, (game, around) in RESTRAINTS.items():
@@ -110,14 +109,7 @@ def main():
         if name == "none":  # all start from these weights
             spectra["at the start"] = singular_values(network)
 
-    with demo.training(STEPS * flags.batch_size, **states_of(games, players)) as run:
-        for _ in run.epochs():
-            for step, _ in run.batches():
-                for name, game in games.items():
-                    with Generator(flags.seed, TRAIN, step) as rng:
-                        index = rng.integers(0, len(train), game.critic_steps * flags.batch_size)
-                        game.iteration(train[index], players[name])
-            run.end_epoch()
+    train(demo, flags, games, players, images.read(dataset.train.images))
 
     spectra |= {name: singular_values(game.critic) for name, game in games.items()}
     draw_spectra(demo.path("singular_values.png"), spectra)

@@ -147,7 +147,7 @@ def play(monkeypatch, tmp_path):
     """Runs a demo in this process, with epochs of two steps and few samples, and returns its figures."""
     pytest.importorskip("matplotlib")
     pytest.importorskip("tqdm")
-    for module in (side_by_side, critics, modes, singular_values):
+    for module in (side_by_side, modes):
         monkeypatch.setattr(module, "STEPS", 2)
     for samples in ("FEW_SAMPLES", "MANY_SAMPLES"):
         monkeypatch.setattr(importlib.import_module("_games"), samples, 1)  # one draw for the distances
