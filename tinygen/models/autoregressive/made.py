@@ -79,6 +79,8 @@ class MADE(nn.Module):
         """For each draw a variant, then the elements in its order."""
         self._expect_counts(least=0, n=n)
         context, rng = self._context(condition, n), rng or default_generator()
+        if self.variants == 1:
+            return self._found(n, context, 0, rng, how)
         chosen = to_host(rng.integers(0, self.variants, (n,)))
         parts, places = [], []
         for variant in range(self.variants):
@@ -108,7 +110,7 @@ class MADE(nn.Module):
         noise = family.noise(rng, self.inputs, n)
 
         def draw(places, parameters):
-            values = family.draw(parameters, *(part[places] for part in noise))
+            values = family.draw(parameters, *[part[places] for part in noise])
             for row, d in enumerate(order[places]) if known else ():
                 if d in known:
                     values[row] = known[d]

@@ -69,13 +69,9 @@ def fill(network: MaskedNetwork, draw: Callable, n: int, context=None, variant: 
 
 def _steps(network: MaskedNetwork, counts_of_layers: list) -> list[tuple[int, int]]:
     """The places in the order, from k to stop, of elements that see the same units, and no other element."""
-    starts = [
-        k
-        for k in range(network.inputs)
-        if k == 0
-        or network.direct is not None
-        or any(counts[k] < counts[k + 1] for counts in counts_of_layers)
-    ]
+    new = numpy.diff(counts_of_layers, axis=1).any(axis=0)
+    new[0] = True
+    starts = new.nonzero()[0].tolist() if network.direct is None else range(network.inputs)
     return list(zip(starts, [*starts[1:], network.inputs]))
 
 
