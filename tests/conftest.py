@@ -67,3 +67,9 @@ def far(request):
     """The name of another device than the CPU, which is the current one."""
     yield request.param
     backend.set_device("cpu")
+
+
+@pytest.fixture(params=[1, 300, 1 << 18], ids="workspace {}".format)
+def workspace(request, monkeypatch):
+    """What is computed in pieces is so one at a time, a few, or all at once."""
+    monkeypatch.setattr(backend, "_current", backend.current_device()._replace(workspace=request.param))

@@ -427,48 +427,7 @@ def test_the_engine_keeps_no_array_of_a_change(far):
     assert array() is None
 
 
-# Threads and generators ------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 4))
-def test_pieces_cover_the_range_once(n, size, threads):
-    seen = np.zeros(n, int)
-
-    def count(start, stop):
-        assert 0 < stop - start <= size
-        seen[start:stop] += 1
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=threads))
-        patch.setattr(backend, "_pool", None)
-        backend.in_pieces(count, n, size)
-    assert (seen == 1).all()
-
-
-def test_an_error_in_a_piece_is_raised(monkeypatch):
-    monkeypatch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=2))
-    finished = []
-
-    def fail_once(start, stop):
-        if start == 2:
-            raise ZeroDivisionError("in piece 2")
-        finished.append(start)
-
-    with pytest.raises(ZeroDivisionError, match="in piece 2"):
-        backend.in_pieces(fail_once, 4, 1)
-    backend.in_pieces(lambda start, stop: finished.append(start), 4, 1)
-    assert set(finished) >= {0, 1, 3}
-
-
-def test_a_forked_process_makes_threads_of_its_own(monkeypatch):
-    monkeypatch.setattr(backend, "_current", backend.get_device("cpu")._replace(threads=2))
-    out = np.zeros(4)
-    backend.in_pieces(lambda start, stop: out[start:stop].fill(1), 4, 1)
-    child = os.fork()
-    if child == 0:
-        backend.in_pieces(lambda start, stop: out[start:stop].fill(2), 4, 1)
-        os._exit(int(out.sum() != 8))
-    assert os.waitpid(child, 0)[1] == 0
+# Generators -------------------------------------------------------------------------------------------
 
 
 def test_a_generator_is_the_default_one_inside_its_block(device):

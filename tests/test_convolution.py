@@ -61,13 +61,6 @@ examples = settings(
 )
 
 
-@pytest.fixture(params=[1, 300, 1 << 18], ids="workspace {}".format)
-def workspace(request, monkeypatch):
-    """One image at a time, a few, and all at once."""
-    device = backend.current_device()._replace(workspace=request.param)
-    monkeypatch.setattr(backend, "_current", device)
-
-
 @examples
 @given(problems())
 def test_the_three_primitives_are_one_sum(workspace, problem):

@@ -45,7 +45,7 @@ def moved(layer):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_batch_norm_standardizes_features(shape):
+def test_batch_norm_standardizes_features(workspace, shape):
     layer, x = moved(nn.BatchNorm(3)), 3 + 2 * array(*shape, dtype="float64")
     expected = standardized(x, tuple(range(len(shape) - 1))) * layer.weight.data + layer.bias.data
     np.testing.assert_allclose(layer(x).data, expected, rtol=1e-12, atol=1e-12)

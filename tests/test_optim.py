@@ -74,7 +74,7 @@ TEXTBOOK = {SGD: textbook_sgd, RMSProp: textbook_rmsprop, Adam: textbook_adam}
 
 
 @pytest.mark.parametrize("kind, options", OPTIMIZERS)
-def test_equals_the_textbook(kind, options):
+def test_equals_the_textbook(workspace, kind, options):
     params = tensors()
     run(kind(params, **options), params)
     for k, p in enumerate(params):

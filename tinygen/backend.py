@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -44,7 +43,6 @@ class Device(NamedTuple):
     random: Callable[[numpy.random.SeedSequence], Any]  # -> the module's own generator
     byte_bounds: Callable[[Any], tuple[int, int]]  # array -> the addresses that it spans
     workspace: int  # elements of scratch memory at which chunked algorithms run best
-    threads: int  # how many may work on pieces at once
 
 
 def _cpu() -> Device:
@@ -55,16 +53,7 @@ def _cpu() -> Device:
         random=numpy.random.default_rng,
         byte_bounds=numpy.lib.array_utils.byte_bounds,
         workspace=1 << 18,  # 1 MiB of float32: about a core's level-2 cache
-        threads=_cpu_threads(),
     )
-
-
-def _cpu_threads() -> int:
-    """As many as other libraries are told to use, or as there are cores; more than 4 would mostly wait for
-    Python's lock, which they need between two operations."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, int(told) if told.isdecimal() and int(told) > 0 else cores)
 
 
 def _cuda() -> Device:
@@ -88,7 +77,6 @@ def _cuda() -> Device:
         ),
         byte_bounds=cupy.byte_bounds,
         workspace=1 << 27,  # launches cost more than memory: few, large chunks
-        threads=1,
     )
 
 
@@ -170,45 +158,6 @@ def matmul(a, b, out=None):
 def byte_bounds(array) -> tuple[int, int]:
     """The range of addresses that an array's elements lie in, (first, one past the last)."""
     return _current.byte_bounds(array)
-
-
-# Threads -------------------------------------------------------------------------------------------
-
-# NumPy uses several cores for matrix products alone, and computes elementwise on one.
-_pool: ThreadPoolExecutor | None = None
-
-
-def in_pieces(function: Callable[[int, int], None], n: int, size: int) -> None:
-    """Call function(start, stop) for pieces of range(n), `size` long, on the CPU several at once.
-
-    The pieces must not depend on each other, and the function must compute on raw arrays alone: what comes
-    out is then the same as without threads."""
-    global _pool
-    starts = iter(range(0, n, size))
-
-    def work() -> None:
-        for start in starts:  # each piece goes to the thread that asks first
-            function(start, min(start + size, n))
-
-    helpers = min(_current.threads, -(-n // size)) - 1
-    if helpers > 0 and _pool is None:
-        _pool = ThreadPoolExecutor(_current.threads - 1, "tinygen")
-    futures = [_pool.submit(work) for _ in range(helpers)]
-    try:
-        work()
-    finally:
-        wait(futures)
-    for future in futures:
-        future.result()
-
-
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
-    os.register_at_fork(after_in_child=_forget_pool)
 
 
 # Random numbers ------------------------------------------------------------------------------------

@@ -73,19 +73,18 @@ class Optimizer:
         lr = self._rate(self.t + 1)
         reports = [watcher(self) for watcher in step_watchers]
         self.t += 1
-
-        def update(start: int, stop: int) -> None:
-            averages = {name: average[start:stop] for name, average in self._averages.items()}
-            self._update(self._flat[start:stop], self._gathered(start, stop), lr, **averages)
-
-        # On every core, and each piece from its first operation to its last while it is in the cache.
-        backend.in_pieces(update, self._flat.size, backend.current_device().workspace)
+        size = max(1, backend.current_device().workspace // 2)
+        for start in range(0, self._flat.size, size):  # each piece to its end while it is in the cache
+            piece = slice(start, start + size)
+            averages = {name: average[piece] for name, average in self._averages.items()}
+            self._update(self._flat[piece], self._gathered(piece), lr, **averages)
         note_change(self._flat)
         for report in reports:
             report()
 
-    def _gathered(self, start: int, stop: int):
-        """The gradients, all in a row, from one element to another."""
+    def _gathered(self, piece: slice):
+        """The gradients, all in a row, of a piece of the flat array."""
+        start, stop = piece.start, min(piece.stop, self._flat.size)
         g = xp.empty(stop - start, self._flat.dtype)
         first = bisect.bisect_right(self._starts, start) - 1
         for p, at in zip(self.params[first:], self._starts[first:]):

@@ -44,12 +44,10 @@ def _by_rows(function: Callable, *matrices) -> None:
     """Call function for pieces of these matrices, a few rows of each; one of a single row goes with every
     piece."""
     rows, columns = matrices[0].shape
-
-    def on_piece(start: int, stop: int) -> None:
-        function(*(m if len(m) == 1 else m[start:stop] for m in matrices))
-
-    if columns:
-        backend.in_pieces(on_piece, rows, max(1, backend.current_device().workspace // (8 * columns)))
+    size = max(1, backend.current_device().workspace // (8 * max(1, columns)))
+    for start in range(0, rows, size):
+        piece = slice(start, start + size)
+        function(*(m if len(m) == 1 else m[piece] for m in matrices))
 
 
 @primitive(domain="distinct")

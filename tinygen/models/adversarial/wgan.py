@@ -14,6 +14,7 @@ or near it, before each step of the generator.
 from __future__ import annotations
 
 from ... import nn
+from ...autodiff import note_change
 from ...backend import xp
 from ...optim import RMSProp
 from .game import Game, require_positive
@@ -63,4 +64,5 @@ class WGAN(Game):
     def clip_weights(self) -> None:
         """Bring the critic's parameters back into [−c, c]."""
         for p in self.critic.parameters():
-            p.data = xp.clip(p.data, -self.c, self.c)
+            xp.clip(p.data, -self.c, self.c, out=p.data)
+            note_change(p.data)
