@@ -342,15 +342,19 @@ def observed(observer: Observer):
         _observer = before
 
 
-@contextmanager
-def inside(module):
+class inside:
     """Inside the block primitives are called by this module: their nodes name it."""
-    global _module
-    before, _module = _module, module
-    try:
-        yield
-    finally:
-        _module = before
+
+    def __init__(self, module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        global _module
+        self.before, _module = _module, self.module
+
+    def __exit__(self, *error) -> None:
+        global _module
+        _module = self.before
 
 
 # The graph -----------------------------------------------------------------------------------------

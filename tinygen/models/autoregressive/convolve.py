@@ -161,7 +161,8 @@ class _Memory:
         if self.margin or self.above_half:  # else nothing but this pixel is seen
             self.present[self.margin + column] = x
             x = self.present[column : column + self.taps].reshape(self.taps * inputs, n)
-        y = self.from_above[column]
-        if self.taps:
-            y = y + backend.matmul(self.matrix, x)
+        if not self.taps:
+            return self.from_above[column].T[:, None, None]
+        y = backend.matmul(self.matrix, x)
+        y += self.from_above[column]
         return y.T[:, None, None]
