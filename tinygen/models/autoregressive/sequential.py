@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy  # degrees are sorted on the host
 
-from ... import backend, ops
+from ... import ops
 from ...autodiff import no_grad
 from ...backend import to_host, xp
 from .masked_network import MaskedNetwork
@@ -55,16 +55,15 @@ def fill(network: MaskedNetwork, draw: Callable, n: int, context=None, variant: 
             old, all_now = counts[k], counts[k + 1]  # between them the units of degree k
             if old < all_now:
                 new = units[1 + old : 1 + all_now]
-                backend.matmul(weights[old:all_now, :seen], below[:seen], out=new)
+                xp.dot(weights[old:all_now, :seen], below[:seen], new)
                 xp.maximum(new, zero, out=new)
             below, seen = units, 1 + all_now
         rows = slice(k * network.size, stop * network.size)
-        parameters = backend.matmul(of_units[rows, :seen], below[:seen])
+        parameters = xp.dot(of_units[rows, :seen], below[:seen])
         if of_elements is not None:
-            parameters += backend.matmul(of_elements[rows, : first + k], x[: first + k])
+            parameters += xp.dot(of_elements[rows, : first + k], x[: first + k])
         x[first + k : first + stop] = draw(slice(k, stop), parameters.reshape(stop - k, network.size, n))
-    places = xp.argsort(xp.asarray(order))
-    return xp.ascontiguousarray(x[first:][places].T)
+    return xp.ascontiguousarray(_permuted(x[first:], numpy.argsort(order)).T)
 
 
 def _steps(network: MaskedNetwork, counts_of_layers: list) -> list[tuple[int, int]]:
