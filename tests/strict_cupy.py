@@ -454,6 +454,7 @@ def _module() -> ModuleType:
         linalg=SimpleNamespace(**linalg),
         lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided)),
         random=SimpleNamespace(Generator=Generator, XORWOW=XORWOW),
+        cuda=SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None)),
     )
     return module
 

@@ -3,6 +3,7 @@
 from . import backend, data, distributions, gradients, metrics, models, nn, ops, optim, plots, training
 from .autodiff import Tensor, grad, no_grad, primitive
 from .backend import device, seed, set_device
+from .profiler import profile
 from .training import load, save
 
 __version__ = "0.1.0"

@@ -24,7 +24,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import update_wrapper
 from heapq import heappop, heappush
 from operator import attrgetter
@@ -321,6 +321,9 @@ class ObserverError(Exception):
 class Observer:
     """What is told of each step of a computation; a tool overrides what it wants to know."""
 
+    def calling(self, primitive: Primitive) -> None:
+        """A primitive is going to be called."""
+
     def called(self, call: Call) -> None:
         """A primitive was called."""
 
@@ -329,6 +332,9 @@ class Observer:
 
     def pulled(self, node: Node, x: int, x_bar) -> None:
         """The rule for input number x of a node has given x̄."""
+
+    def finished(self) -> None:
+        """The backward pass is over, or has failed."""
 
 
 @contextmanager
@@ -684,6 +690,8 @@ def primitive(forward: Callable | None = None, *, broadcasts: bool = False, doma
             else:
                 sources.append(None)
                 raw.append(x if type(x) is ndarray else self.plain(x, len(raw)))
+        if _observer is not None:
+            _observer.calling(self)
         try:
             out = forward(*raw, **static) if static else forward(*raw)
         except (TypeError, ValueError, IndexError, AttributeError) as error:
@@ -806,7 +814,9 @@ def _propagate(
     lone, lone_gradient = None, None  # a node beside the heap, through which none of a chain has to go
     observer = _observer
 
-    with _recorded(create_graph):
+    with _recorded(create_graph), ExitStack() as at_the_end:
+        if observer is not None:
+            at_the_end.callback(observer.finished)
         for output, seed in zip(outputs, seeds):
             _receive(output._source, seed, gradients, heap)
         while heap or lone is not None:

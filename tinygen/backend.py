@@ -42,6 +42,7 @@ class Device(NamedTuple):
     to_host: Callable[[Any], numpy.ndarray]  # device array -> NumPy array
     random: Callable[[numpy.random.SeedSequence], Any]  # -> the module's own generator
     byte_bounds: Callable[[Any], tuple[int, int]]  # array -> the addresses that it spans
+    wait: Callable[[], None]  # until all that was asked of it is done
     workspace: int  # elements of scratch memory at which chunked algorithms run best
 
 
@@ -52,6 +53,7 @@ def _cpu() -> Device:
         to_host=lambda array: array,
         random=numpy.random.default_rng,
         byte_bounds=numpy.lib.array_utils.byte_bounds,
+        wait=lambda: None,
         workspace=1 << 18,  # 1 MiB of float32: about a core's level-2 cache
     )
 
@@ -76,6 +78,7 @@ def _cuda() -> Device:
             cupy.random.XORWOW(int(seeds.generate_state(1)[0]), size=256 * 256)
         ),
         byte_bounds=cupy.byte_bounds,
+        wait=lambda: cupy.cuda.Device().synchronize(),
         workspace=1 << 27,  # launches cost more than memory: few, large chunks
     )
 
