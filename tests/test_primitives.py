@@ -577,6 +577,23 @@ def test_every_case_of_matmul(a_shape, b_shape):
     check_gradients(ops.matmul, a, b, order=2)
 
 
+@pytest.mark.parametrize("name", ["matmul_t", "t_matmul"])
+@given(data=st.data())
+def test_the_relatives_of_a_product_are_products_with_a_transpose(name, data):
+    (a, b), _ = data.draw(as_called(name))
+    y = registry[name](a, b)
+    expected = a @ b.swapaxes(-1, -2) if name == "matmul_t" else a.swapaxes(-1, -2) @ b
+    assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_of_products_lie_in_memory_as_their_arguments():
+    """A gradient that is a transposed view is slow to add to and to step by."""
+    x, w = tensors([np.ones((3, 4)), np.ones((4, 5))], "float64")
+    (x_bar,) = tg.grad((x @ w).sum(), x, create_graph=True)
+    gradients = tg.grad((x_bar**2).sum() + (x @ w).sum(), [w])
+    assert all(g.data.flags.c_contiguous for g in (x_bar, *gradients))
+
+
 # Promotion ----------------------------------------------------------------------------------------------
 
 NUMBER = np.float64(0.5)

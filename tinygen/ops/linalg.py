@@ -17,13 +17,33 @@ def _t(x):
     return x.swapaxes(-1, -2)
 
 
+# A product of matrices and its two relatives: the VJPs of each are the other ones, so that gradients of any
+# order are products whose results lie in memory as what they belong to does.
+
+
 @primitive(broadcasts=True, domain="matrix product")
 def _matmul(a, b):
     return backend.matmul(a, b)
 
 
-_matmul.vjp("a", lambda g, b: _matmul(g, _t(b)), formula="ā = ȳ bᵀ")
-_matmul.vjp("b", lambda g, a: _matmul(_t(a), g), formula="b̄ = aᵀ ȳ")
+@primitive(broadcasts=True, domain="matrix product, b transposed")
+def _matmul_t(a, b):
+    """a bᵀ"""
+    return backend.matmul(a, _t(b))
+
+
+@primitive(broadcasts=True, domain="matrix product, a transposed")
+def _t_matmul(a, b):
+    """aᵀ b"""
+    return backend.matmul(_t(a), b)
+
+
+_matmul.vjp("a", lambda g, b: _matmul_t(g, b), formula="ā = ȳ bᵀ")
+_matmul.vjp("b", lambda g, a: _t_matmul(a, g), formula="b̄ = aᵀ ȳ")
+_matmul_t.vjp("a", lambda g, b: _matmul(g, b), formula="ā = ȳ b")
+_matmul_t.vjp("b", lambda g, a: _t_matmul(g, a), formula="b̄ = ȳᵀ a")
+_t_matmul.vjp("a", lambda g, b: _matmul_t(b, g), formula="ā = b ȳᵀ")
+_t_matmul.vjp("b", lambda g, a: _matmul(a, g), formula="b̄ = a ȳ")
 
 
 def matmul(a, b):
@@ -55,8 +75,8 @@ def _linear(x, weight, bias):
     return out
 
 
-_linear.vjp("x", lambda g, weight: _matmul(g, _t(weight)), formula="x̄ = ȳ Wᵀ")
-_linear.vjp("weight", lambda g, x: _matmul(_t(x), g), formula="W̄ = xᵀ ȳ")
+_linear.vjp("x", lambda g, weight: _matmul_t(g, weight), formula="x̄ = ȳ Wᵀ")
+_linear.vjp("weight", lambda g, x: _t_matmul(x, g), formula="W̄ = xᵀ ȳ")
 _linear.vjp("bias", lambda g: reduction.sum(g, axis=0), formula="b̄ = Σₙ ȳₙ")
 
 
@@ -81,7 +101,7 @@ def inverse(a):
     return xp.linalg.inv(a)
 
 
-inverse.vjp("a", lambda g, out: -_matmul(_matmul(_t(out), g), _t(out)), formula="ā = −yᵀ ȳ yᵀ")
+inverse.vjp("a", lambda g, out: -_matmul_t(_t_matmul(out, g), out), formula="ā = −yᵀ ȳ yᵀ")
 
 
 @primitive(domain="invertible")

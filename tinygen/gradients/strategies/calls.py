@@ -2,7 +2,7 @@
 
 Three domains are of several inputs together:
 
-    matrix product: a, b of any batch axes that broadcast
+    matrix product: a, b of any batch axes that broadcast; also with one of them transposed
     affine: x (N, I), weight (I, O), bias (O,)
     scaled rows: x (N, D), a (D,), b (D,)
 """
@@ -91,10 +91,12 @@ def elementwise(draw, known, **static) -> Call:
 
 
 @st.composite
-def _matrix_product(draw):
+def _matrix_product(draw, transposed: str = ""):
     rows, inner, columns = draw(st.tuples(*[st.integers(0, 3)] * 3))
     batch_a, batch_b = draw(broadcastable_shapes(2, max_dims=2, max_side=2))
-    return draw(alike([(*batch_a, rows, inner), (*batch_b, inner, columns)]))
+    a = (inner, rows) if transposed == "a" else (rows, inner)
+    b = (columns, inner) if transposed == "b" else (inner, columns)
+    return draw(alike([(*batch_a, *a), (*batch_b, *b)]))
 
 
 @st.composite
@@ -111,6 +113,8 @@ def _scaled_rows(draw):
 
 TOGETHER: dict[str, Callable] = {
     "matrix product": _matrix_product,
+    "matrix product, a transposed": lambda: _matrix_product("a"),
+    "matrix product, b transposed": lambda: _matrix_product("b"),
     "affine": _affine,
     "scaled rows": _scaled_rows,
 }
