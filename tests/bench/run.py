@@ -1,16 +1,20 @@
-"""Measure tinygen against PyTorch and HIPS autograd, where they are installed.
+"""Measure tinygen against PyTorch and HIPS autograd, where they are installed, and print a Markdown table.
 
     python tests/bench/run.py [NAME ...] [--threads N] [--rounds N] [--json FILE]
+    python tests/bench/run.py --profile NAME
 
 Each library runs in a process of its own, idle on a pipe while another runs: two libraries' worker threads in
 one process disturb each other. They take turns, round by round, and a ratio is the median over the rounds of
-tinygen's time to the other's in the same round, so that what else the machine does falls on both.
+tinygen's time to the other's in the same round, with the quartiles, so that what else the machine does falls
+on both. Before anything is measured, training steps must have the same loss and gradients in both libraries,
+from the same weights. Peak memory is what a step takes above what was there before it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -19,45 +23,55 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import cases  # noqa: E402  (the folder is no package: it is put on the path first)
+import games  # noqa: E402  (the folder is no package: it is put on the path first)
+import operations  # noqa: E402
+import pixels  # noqa: E402
+import vectors  # noqa: E402
 
-# name: (the cases' function, its rows, libraries beside tinygen, clock, unit)
+TORCH, IMAGES, TRAINED = ["torch"], ["torch", "torch-channels-last"], ["torch", "torch-fused"]
+ALL = ["torch", "torch-channels-last", "torch-fused"]
+
+
+class Suite(NamedTuple):
+    """Cases that are measured alike.
+
+    function: of a library and a row, which makes the step. rows: their names; [""] if there is one case
+    alone. others: the libraries beside tinygen. memory: whether the peak of memory is measured, too."""
+
+    function: Callable
+    rows: list[str]
+    others: list[str]
+    memory: bool = False
+
+
 SUITES = {
-    "overhead": (cases.overhead, [""], ["torch", "autograd"], "cpu", "ms"),
-    "vae": (cases.vae, [""], ["torch"], "wall", "ms"),
-    "made": (cases.made, list(cases.MADE_HIDDEN), ["torch"], "wall", "ms"),
-    "maf": (cases.maf, list(cases.MAF_INPUTS), ["torch"], "wall", "ms"),
-    "games": (cases.games, cases.GAMES, ["torch", "torch-channels-last"], "wall", "ms"),
-    "pixelcnn": (cases.pixelcnn, [""], ["torch", "torch-channels-last"], "wall", "ms"),
-    "sampling": (
-        cases.sampling,
-        [*cases.MADE_HIDDEN, *cases.PIXELCNN_SAMPLES],
-        ["torch"],
-        "wall",
-        "ms",
+    "overhead": Suite(operations.overhead, [""], ["torch", "autograd"]),
+    "VAE": Suite(vectors.vae, vectors.VAES, ALL, memory=True),
+    "MADE": Suite(vectors.made, list(vectors.MADE_HIDDEN), TRAINED, memory=True),
+    "MAF": Suite(vectors.maf, list(vectors.MAF_INPUTS), TRAINED, memory=True),
+    "games": Suite(games.iteration, games.ROWS, ALL, memory=True),
+    "training": Suite(pixels.training, pixels.MODELS, ALL, memory=True),
+    "MADE-samples": Suite(vectors.made_samples, list(vectors.MADE_HIDDEN), TORCH),
+    "samples": Suite(pixels.samples, list(pixels.SAMPLES), TORCH),
+    "convolution": Suite(
+        operations.convolution, [*operations.CONVOLUTIONS, *operations.TRANSPOSED], IMAGES, memory=True
     ),
-    "convolution": (
-        cases.convolution,
-        [*cases.CONVOLUTIONS, *cases.TRANSPOSED],
-        ["torch", "torch-channels-last"],
-        "wall",
-        "ms",
-    ),
-    "layer": (
-        cases.layer,
-        [*cases.LAYERS, *cases.MASKED],
-        ["torch", "torch-channels-last"],
-        "wall",
-        "ms",
-    ),
-    "adam": (cases.adam, [""], ["torch"], "wall", "ms"),
-    "memory": (cases.stack, ["dense", "convolutional", "PixelCNN"], ["torch"], "peak", "MB"),
+    "layer": Suite(operations.layer, [*operations.LAYERS, *operations.MASKED], IMAGES, memory=True),
+    "adam": Suite(operations.adam, [""], TRAINED),
 }
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+COLUMNS = {
+    "torch": "PyTorch",
+    "torch-channels-last": "channels last",
+    "torch-fused": "fused Adam",
+    "autograd": "HIPS autograd",
+}
+ONE_THREAD = "overhead"  # the suite for which CPU time is measured, in one thread
 ROUND_SECONDS = 0.3
 WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a core
 
@@ -65,27 +79,29 @@ WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a co
 # The process of one library -----------------------------------------------------------------------
 
 
-def work(suite: str, row: str, library: str, threads: int) -> None:
-    """Measure once for each line that comes in, and print each figure."""
-    function, _, _, clock, _ = SUITES[suite]
+def work(name: str, row: str, library: str, threads: int) -> None:
+    """For each line that comes in, "time" or "memory", measure once and print the figure."""
     if library.startswith("torch"):
         import torch
 
         torch.set_num_threads(threads)
-    step = function(library, row) if row else function(library)
-    if clock == "peak":
-        measure = lambda: peak_memory(step)  # noqa: E731
-    else:
-        warm = time.perf_counter() + WARM_UP_SECONDS
-        while time.perf_counter() < warm:
-            began = time.perf_counter()
-            step()
-        repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - began)))
-        scale = getattr(step, "scale", 1)  # where a step is a part of the work
-        measure = lambda: scale * seconds(step, CLOCKS[clock], repeats)  # noqa: E731
+    step = make_step(name, row, library)
+    clock = time.process_time if name == ONE_THREAD else time.perf_counter
+    warm = time.perf_counter() + WARM_UP_SECONDS
+    while time.perf_counter() < warm:
+        began = time.perf_counter()
+        step()
+    repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - began)))
+    scale = getattr(step, "scale", 1)  # where a step is a part of the work
+    measures = {"time": lambda: scale * seconds(step, clock, repeats), "memory": lambda: peak_memory(step)}
     print("ready", flush=True)
-    for _ in sys.stdin:
-        print(measure(), flush=True)
+    for line in sys.stdin:
+        print(measures[line.strip()](), flush=True)
+
+
+def make_step(name: str, row: str, library: str) -> Callable:
+    """The step of a case; a row of "" is the only one of its suite."""
+    return SUITES[name].function(library, row) if row else SUITES[name].function(library)
 
 
 def seconds(step, clock, repeats: int) -> float:
@@ -98,8 +114,7 @@ def seconds(step, clock, repeats: int) -> float:
 def peak_memory(step) -> float:
     """The most resident memory during a step above that before it, in bytes (Linux, glibc).
 
-    The first step warms up; what it freed goes back to the system, or it would hide the second."""
-    step()
+    What earlier steps freed goes back to the system first, or it would hide what this one takes."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = status("VmRSS")
@@ -118,10 +133,10 @@ def status(field: str) -> int:
 class Worker:
     """The process of one library for one row."""
 
-    def __init__(self, suite: str, row: str, library: str, threads: int):
+    def __init__(self, name: str, row: str, library: str, threads: int):
         variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--work", suite, row, library, "--threads", str(threads)],
+            [sys.executable, __file__, "--work", name, row, library, "--threads", str(threads)],
             env={**os.environ, **dict.fromkeys(variables, str(threads))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -135,8 +150,8 @@ class Worker:
             raise SystemExit(f"a worker ended: {' '.join(map(str, self.process.args))}")
         return line
 
-    def measure(self) -> float:
-        self.process.stdin.write("\n")
+    def measure(self, what: str) -> float:
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
         return float(self.read())
 
@@ -145,40 +160,125 @@ class Worker:
         self.process.wait()
 
 
-def compare(suite: str, row: str, libraries: list[str], threads: int, rounds: int) -> dict[str, list[float]]:
-    """The figures of each library, one for each round."""
-    workers = {library: Worker(suite, row, library, threads) for library in libraries}
-    figures: dict[str, list[float]] = {library: [] for library in libraries}
+class Figures(NamedTuple):
+    """Of one library for one row. times: seconds, one for each round. memory: bytes; None if not measured."""
+
+    times: list[float]
+    memory: float | None
+
+
+def compare(name: str, row: str, threads: int, rounds: int) -> dict[str, Figures]:
+    """The figures of each library."""
+    libraries = ["tinygen", *filter(installed, SUITES[name].others)]
+    workers = {library: Worker(name, row, library, threads) for library in libraries}
+    times: dict[str, list[float]] = {library: [] for library in libraries}
     for _ in range(rounds):
         for library, worker in workers.items():
-            figures[library].append(worker.measure())
+            times[library].append(worker.measure("time"))
+    memory = {
+        library: worker.measure("memory") if SUITES[name].memory else None
+        for library, worker in workers.items()
+    }
     for worker in workers.values():
         worker.close()
-    return figures
+    return {library: Figures(times[library], memory[library]) for library in libraries}
 
 
 def installed(library: str) -> bool:
     return importlib.util.find_spec(library.partition("-")[0]) is not None
 
 
-def table_row(suite: str, row: str, figures: dict[str, list[float]]) -> str:
-    """One row of the Markdown table: tinygen's figure, and each other library's with the ratio to it."""
-    unit = SUITES[suite][-1]
-    scale = {"ms": 1e3, "MB": 1e-6}[unit]
+# The table ------------------------------------------------------------------------------------------
+
+
+def heading(threads: int, rounds: int) -> str:
+    """What was measured on, and the table's first lines."""
+    names = {"numpy": "NumPy", "torch": "PyTorch", "autograd": "HIPS autograd"}
+    versions = [f"{names[lib]} {importlib.metadata.version(lib)}" for lib in names if installed(lib)]
+    columns = ["case", "tinygen", *COLUMNS.values(), "peak memory, of PyTorch's"]
+    return "\n".join(
+        [
+            f"{processor()}, {threads} threads (one for the chain of operations), {rounds} rounds;",
+            f"Python {platform.python_version()}, {', '.join(versions)}.",
+            "",
+            f"| {' | '.join(columns)} |",
+            f"|{'---|' * len(columns)}",
+        ]
+    )
+
+
+def processor() -> str:
+    """Its name, if Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def table_row(name: str, row: str, figures: dict[str, Figures]) -> str:
+    """tinygen's time, each other library's with the ratio to it, and the peak of memory."""
     own = figures["tinygen"]
-    cells = [f"{suite} {row}".strip(), f"{statistics.median(own) * scale:.3g} {unit}"]
-    for library in ("torch", "torch-channels-last", "autograd"):
+    cells = [f"{name} {row}".strip(), in_words(statistics.median(own.times))]
+    for library in COLUMNS:
         if library not in figures:
             cells.append("")
             continue
-        ratio = statistics.median(a / b for a, b in zip(own, figures[library]))
-        cells.append(f"{statistics.median(figures[library]) * scale:.3g} {unit} ({ratio:.3g})")
+        other = figures[library].times
+        ratios = [a / b for a, b in zip(own.times, other)]
+        cells.append(f"{in_words(statistics.median(other))}, {spread(ratios)}")
+    cells.append("" if own.memory is None else f"{own.memory / 1e6:.0f} MB")
+    if own.memory is not None and "torch" in figures:
+        cells[-1] += f", {own.memory / max(figures['torch'].memory, 1):.2f}"
     return f"| {' | '.join(cells)} |"
+
+
+def in_words(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+
+
+def spread(ratios: list[float]) -> str:
+    """The median, and the quartiles where there are any."""
+    middle = f"**{statistics.median(ratios):.3g}**"
+    if len(ratios) < 3:
+        return middle
+    first, _, last = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{middle} ({first:.3g} to {last:.3g})"
+
+
+# The command ----------------------------------------------------------------------------------------
+
+
+def cases(names: list[str]) -> list[tuple[str, str]]:
+    """Pairs (suite, row) of names, each a suite or one of its rows, "games DCGAN 28x28".
+
+    Raises ValueError for an unknown one."""
+    every = [(suite, row) for suite, of in SUITES.items() for row in of.rows]
+    found = []
+    for name in names:
+        these = [(suite, row) for suite, row in every if name in (suite, f"{suite} {row}")]
+        if not these:
+            raise ValueError(f"NAME: expected one of {', '.join(SUITES)}, or with a row, got {name!r}")
+        found += these
+    return found if names else every
+
+
+def print_profile(name: str, row: str) -> None:
+    """Where the time of a step goes, on the average of a few."""
+    import tinygen as tg
+
+    step, repeats = make_step(name, row, "tinygen"), 5
+    step()
+    with tg.profile() as profile:
+        for _ in range(repeats):
+            step()
+    print(f"{name} {row}".strip() + f", {repeats} steps")
+    print(profile)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITES)}; default: all")
+    names = f"a suite, of {', '.join(SUITES)}, or one row of it, as 'games DCGAN 28x28'"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; default: all")
+    parser.add_argument("--profile", metavar="NAME", help="print where tinygen's time goes, by primitive")
     parser.add_argument("--threads", type=int, default=2, help="of each library; overhead always has one")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="also write all figures there")
@@ -187,24 +287,26 @@ def main() -> None:
     if flags.work:
         work(*flags.work, flags.threads)
         return
-    for name in flags.names:
-        if name not in SUITES:
-            parser.error(f"NAME: expected one of {', '.join(SUITES)}, got {name!r}")
     if flags.threads < 1 or flags.rounds < 1:
         parser.error(f"--threads, --rounds: expected at least 1, got {flags.threads}, {flags.rounds}")
+    try:
+        chosen = cases([flags.profile] if flags.profile else flags.names)
+    except ValueError as error:
+        parser.error(str(error))
+    if flags.profile:
+        for case in chosen:
+            print_profile(*case)
+        return
 
     record = {}
-    print("| case | tinygen | torch (ratio) | torch channels-last (ratio) | autograd (ratio) |")
-    print("|---|---|---|---|---|")
-    for suite in flags.names or SUITES:
-        _, rows, others, clock, _ = SUITES[suite]
-        libraries = ["tinygen", *filter(installed, others)]
-        threads = 1 if clock == "cpu" else flags.threads
-        for row in rows:
-            record[f"{suite} {row}".strip()] = compare(suite, row, libraries, threads, flags.rounds)
-            print(table_row(suite, row, record[f"{suite} {row}".strip()]), flush=True)
+    print(heading(flags.threads, flags.rounds))
+    for name, row in chosen:
+        threads = 1 if name == ONE_THREAD else flags.threads
+        figures = compare(name, row, threads, flags.rounds)
+        print(table_row(name, row, figures), flush=True)
+        record[f"{name} {row}".strip()] = {library: of._asdict() for library, of in figures.items()}
     if flags.json:
-        machine = {"machine": platform.machine(), "python": platform.python_version()}
+        machine = {"processor": processor(), "python": platform.python_version()}
         flags.json.write_text(json.dumps({"threads": flags.threads, **machine, "figures": record}, indent=2))
 
 

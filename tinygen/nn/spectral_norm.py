@@ -79,4 +79,4 @@ class SpectralNorm(Reparameterized):
         else:
             # Copies: a later call in training may change the state before the backward pass of this one.
             sigma = _stretch(W, self.u.data.copy(), self.v.data.copy())
-        return weight / sigma
+        return weight * (1 / sigma)  # the gradient of a product takes fewer arrays than that of a quotient

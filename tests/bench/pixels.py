@@ -1,0 +1,139 @@
+"""Training steps and samples of PixelCNN and Gated PixelCNN, on 28x28 binary images.
+
+In PyTorch masked kernels are multiplied by their masks in each step, as is usual, and samples take a pass
+over whole images for each of the 784 pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BATCH = 64
+MODELS = ["PixelCNN", "Gated PixelCNN"]
+SAMPLES = {f"{name}, {n}": (name, n) for name in MODELS for n in (16, 64)}  # the row's name: model, how many
+NAIVE_PASSES = 2  # of the 784 PyTorch's time is measured for so many
+
+
+def training(library: str, row: str):
+    """One training step on 64 images, Adam. PixelCNN has 7 masked convolutions of 64 channels in blocks of
+    128, Gated PixelCNN 5 layers of 32 channels."""
+    model = _model(row)
+    bits = (np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.2).astype("float32")
+    from training import training_step
+
+    if library == "tinygen":
+        from tinygen.optim import Adam
+
+        return training_step(lambda: model.loss(bits), Adam(model.parameters(), lr=1e-3))
+    import torch
+    from torch_side import adam, batch, require_the_same
+
+    logits, parameters = TORCH[row](model, library)
+    x = batch(bits, library)
+
+    def loss_of():
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
+        return total / len(x)
+
+    require_the_same(model.loss(bits), model.parameters(), loss_of(), parameters)
+    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+
+
+def samples(library: str, row: str):
+    """Samples. PyTorch makes a few of its passes; `scale` says how many times as long all of them take."""
+    name, n = SAMPLES[row]
+    model = _model(name)
+    if library == "tinygen":
+        return lambda: model.sample(n)
+    import torch
+
+    logits, _ = TORCH[name](model, library)
+
+    @torch.no_grad()
+    def step():
+        x, u = torch.zeros(n, 1, 28, 28), torch.rand(n, 28, 28)
+        for j in range(NAIVE_PASSES):
+            x[:, 0, 0, j] = (u[:, 0, j] < torch.sigmoid(logits(x)[:, 0, 0, j])).float()
+
+    step.scale = 28 * 28 / NAIVE_PASSES
+    return step
+
+
+def _model(name: str):
+    """The same weights each time."""
+    import tinygen as tg
+    from tinygen.models.autoregressive.gated_pixelcnn import GatedPixelCNN
+    from tinygen.models.autoregressive.pixelcnn import PixelCNN
+
+    tg.seed(0)
+    if name == "PixelCNN":
+        return PixelCNN((28, 28, 1), channels=128, blocks=7)
+    return GatedPixelCNN((28, 28, 1), channels=32, layers=5)
+
+
+def _pixelcnn_torch(model, library: str):
+    """The network as a function in PyTorch, and its parameters."""
+    import torch
+    from torch_side import layout, masked_convolution
+
+    parameters = []
+
+    def layer(ours):
+        convolve, of_layer = masked_convolution(ours, library)
+        parameters.extend(of_layer)
+        return convolve
+
+    first = layer(model.first)
+    blocks = [[layer(of) for of in (block.narrow, block.across, block.widen)] for block in model.blocks]
+    middle, last = layer(model.middle), layer(model.last)
+
+    def logits(x):
+        h = first(x.contiguous(memory_format=layout(library)))
+        for block in blocks:
+            y = h
+            for convolve in block:
+                y = convolve(torch.relu(y))
+            h = h + y
+        return last(torch.relu(middle(torch.relu(h))))
+
+    return logits, parameters
+
+
+def _gated_torch(model, library: str):
+    """The network as a function in PyTorch, and its parameters."""
+    import torch
+    from torch.nn.functional import pad
+    from torch_side import convolution, layout, masked_convolution
+
+    layers, parameters = [], []
+    for ours in model.layers:
+        left, of_left = masked_convolution(ours.left, library)
+        above, of_above = convolution(ours.above, library)
+        link = ours.link.weight.numpy().T[:, :, None, None].copy()
+        link = torch.tensor(link).contiguous(memory_format=layout(library)).requires_grad_()
+        onward, of_onward = masked_convolution(ours.onward, library)
+        (rows, columns), right = ours.above.size, ours.above.right
+        layers.append((left, above, (columns - 1 - right, right, rows - 1, 0), link, onward))
+        parameters += [*of_left, *of_above, link, *of_onward]
+    (middle, of_middle), (last, of_last) = (
+        masked_convolution(m, library) for m in (model.middle, model.last)
+    )
+
+    def gated(a):
+        f, g = a.chunk(2, dim=1)
+        return torch.tanh(f) * torch.sigmoid(g)
+
+    def logits(x):
+        x = x.contiguous(memory_format=layout(library))
+        v, h = pad(x[:, :, :-1], (0, 0, 1, 0)), None
+        for left, above, around, link, onward in layers:
+            a = above(pad(v, around))
+            v = gated(a)
+            both = left(x if h is None else h) + torch.nn.functional.conv2d(a, link)
+            h = onward(gated(both)) if h is None else h + onward(gated(both))
+        return last(torch.relu(middle(torch.relu(h))))
+
+    return logits, [*parameters, *of_middle, *of_last]
+
+
+TORCH = {"PixelCNN": _pixelcnn_torch, "Gated PixelCNN": _gated_torch}

@@ -1,0 +1,254 @@
+"""Training steps of models of vectors: VAE, MADE and MAF; and samples of MADE. Of VAE also with convolutions.
+
+In PyTorch masked layers multiply their weights by the masks in each step, as is usual, and samples of an
+autoregressive model take a pass of the network for each element.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+BITS, VAE_BATCH, LATENTS, HIDDEN = 784, 128, 20, 400
+VAES = ["784-400-400-20", "convolutional 28x28"]
+MADE_HIDDEN = {"784-500": [500], "784-500-500": [500, 500]}  # the row's name: hidden layers
+MADE_BATCH, MADE_SAMPLES = 100, 64
+MAF_INPUTS = {"5 layers, 64 inputs": 64, "5 layers, 784 inputs": 784}  # the row's name: D
+MAF_LAYERS, MAF_HIDDEN, MAF_BATCH = 5, [100, 100], 100
+
+
+def _bits(n: int):
+    return (np.random.default_rng(0).random((n, BITS)) < 0.2).astype("float32")
+
+
+# VAE ----------------------------------------------------------------------------------------------------
+
+
+def vae(library: str, row: str):
+    """One training step, Bernoulli likelihood, batch 128, Adam: of MLPs 784-400-400-20 and back, or of two
+    convolutions with stride 2 to 16 and 32 channels and a layer of 400 units, and back."""
+    model, x = _vae(row), _bits(VAE_BATCH)
+    if row.startswith("convolutional"):
+        x = x.reshape(-1, 28, 28, 1)
+    if library == "tinygen":
+        from training import training_step
+
+        from tinygen.backend import Generator
+        from tinygen.optim import Adam
+
+        rng = Generator(0)
+        return training_step(lambda: model.loss(x, rng), Adam(model.parameters(), lr=1e-3))
+    return _vae_torch(library, model, x)
+
+
+def _vae(row: str):
+    """The same weights each time."""
+    import tinygen as tg
+    from tinygen import nn
+    from tinygen.models.latent.vae import VAE
+
+    def mlp(*sizes):
+        layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*layers[:-1])
+
+    tg.seed(0)
+    if not row.startswith("convolutional"):
+        encoder, decoder = mlp(BITS, HIDDEN, HIDDEN, 2 * LATENTS), mlp(LATENTS, HIDDEN, HIDDEN, BITS)
+        return VAE(encoder, decoder, LATENTS)
+    small = (7, 7, 32)
+    encoder = nn.Sequential(
+        *(nn.Conv2d(1, 16, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(math.prod(small), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 2 * LATENTS)),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(LATENTS, HIDDEN), nn.ReLU()),
+        *(nn.Linear(HIDDEN, math.prod(small)), nn.Reshape(small), nn.ReLU()),
+        *(nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1), nn.ReLU()),
+        nn.ConvTranspose2d(16, 1, 4, stride=2, padding=1),
+    )
+    return VAE(encoder, decoder, LATENTS)
+
+
+def _vae_torch(library: str, model, x):
+    import torch
+    from torch_side import adam, batch, require_the_same, sequential
+    from training import training_step
+
+    from tinygen.backend import Generator
+
+    encoder, decoder = sequential(model.encoder, library), sequential(model.decoder, library)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    images = batch(x, library)
+
+    def loss_of(noise=None):
+        mean, log_variance = encoder(images).chunk(2, dim=1)
+        noise = torch.randn_like(mean) if noise is None else noise
+        logits = decoder(mean + torch.exp(0.5 * log_variance) * noise)
+        reconstruction = -torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, images, reduction="sum"
+        )
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+        return (divergence - reconstruction) / len(images)
+
+    noise = torch.tensor(Generator(0).normal((len(x), LATENTS)))
+    require_the_same(model.loss(x, Generator(0)), model.parameters(), loss_of(noise), parameters)
+    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+
+
+# MADE ---------------------------------------------------------------------------------------------------
+
+
+def made(library: str, row: str):
+    """One training step on 784 bits, batch 100, Adam."""
+    model, bits = _made(row), _bits(MADE_BATCH)
+    if library == "tinygen":
+        from training import training_step
+
+        from tinygen.optim import Adam
+
+        return training_step(lambda: model.loss(bits), Adam(model.parameters(), lr=1e-3))
+    import torch
+    from torch_side import adam, require_the_same
+    from training import training_step
+
+    logits, parameters = _made_torch(model)
+    x = torch.tensor(bits)
+
+    def loss_of():
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
+        return total / len(x)
+
+    require_the_same(model.loss(bits), model.parameters(), loss_of(), parameters)
+    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+
+
+def made_samples(library: str, row: str):
+    """64 samples of 784 bits."""
+    model = _made(row)
+    if library == "tinygen":
+        return lambda: model.sample(MADE_SAMPLES)
+    import torch
+
+    logits, _ = _made_torch(model)
+
+    @torch.no_grad()
+    def step():
+        x, u = torch.zeros(MADE_SAMPLES, BITS), torch.rand(MADE_SAMPLES, BITS)
+        for d in range(BITS):
+            x[:, d] = u[:, d] < torch.sigmoid(logits(x)[:, d])
+
+    return step
+
+
+def _made(row: str):
+    import tinygen as tg
+    from tinygen.models.autoregressive.made import MADE
+
+    tg.seed(0)
+    return MADE(BITS, MADE_HIDDEN[row])
+
+
+def _made_torch(model):
+    """The network as a function in PyTorch, and its parameters."""
+    import torch
+    from torch_side import filled
+
+    linears, masks = [], []
+    for layer in model.network.layers:
+        linear = torch.nn.Linear(layer.inputs, layer.outputs)
+        linears.append(filled(linear, layer.weight.numpy().T, layer.bias))
+        masks.append(torch.tensor(layer.mask.numpy().T.copy()))
+
+    def logits(h):
+        for k, (linear, mask) in enumerate(zip(linears, masks)):
+            # While nothing is trained the product need not be made again for each pass.
+            weight = linear.weight * mask if torch.is_grad_enabled() else masked[k]
+            h = torch.nn.functional.linear(h if k == 0 else torch.relu(h), weight, linear.bias)
+        return h
+
+    with torch.no_grad():
+        masked = [linear.weight * mask for linear, mask in zip(linears, masks)]
+    return logits, [p for linear in linears for p in linear.parameters()]
+
+
+# MAF ----------------------------------------------------------------------------------------------------
+
+
+def maf(library: str, row: str):
+    """One training step: networks of 100 and 100 units, batch normalization between the layers, batch 100,
+    Adam."""
+    import tinygen as tg
+    from tinygen.models.flows import MAF
+
+    tg.seed(0)
+    flow = MAF(MAF_INPUTS[row], MAF_HIDDEN, MAF_LAYERS)
+    x = np.random.default_rng(0).standard_normal((MAF_BATCH, MAF_INPUTS[row])).astype("float32")
+    if library == "tinygen":
+        from training import training_step
+
+        from tinygen.optim import Adam
+
+        return training_step(lambda: flow.loss(x), Adam(flow.parameters(), lr=1e-3))
+    import torch
+    from torch_side import adam, require_the_same
+    from training import training_step
+
+    log_prob, parameters = _maf_torch(flow)
+    points = torch.tensor(x)
+    loss_of = lambda: -log_prob(points).mean()  # noqa: E731
+    require_the_same(flow.loss(x), flow.parameters(), loss_of(), parameters)
+    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+
+
+def _maf_torch(flow):
+    """log p(x) as a function in PyTorch, with all μ before all α, and the parameters."""
+    import torch
+    from torch_side import filled
+
+    layers, parameters = [], []
+    for part in flow.flows:
+        if not hasattr(part, "network"):
+            gamma, beta = (torch.zeros(flow.inputs, requires_grad=True) for _ in range(2))
+            layers.append((gamma, beta, torch.zeros(flow.inputs), torch.ones(flow.inputs)))
+            parameters += [gamma, beta]
+            continue
+        network = []
+        for layer in part.network.layers:
+            weight, mask, bias = (
+                np.ascontiguousarray(t.numpy().T) for t in (layer.weight, layer.mask, layer.bias)
+            )
+            if layer is part.network.layers[-1]:  # ours has μ and α of an element side by side
+                weight, mask, bias = (np.concatenate([a[0::2], a[1::2]]) for a in (weight, mask, bias))
+            linear = filled(torch.nn.Linear(layer.inputs, layer.outputs), weight)
+            linear.bias.data = torch.tensor(bias)
+            network.append((linear, torch.tensor(mask)))
+            parameters += linear.parameters()
+        layers.append(network)
+
+    def transformed(x, network):
+        h = x
+        for linear, mask in network:
+            h = torch.relu(h) if h is not x else h
+            h = torch.nn.functional.linear(h, linear.weight * mask, linear.bias)
+        mu, alpha = h.chunk(2, dim=1)
+        alpha = 2 * torch.tanh(alpha / 2)
+        return (x - mu) * torch.exp(-alpha), -alpha.sum(dim=1)
+
+    def normalized(x, gamma, beta, mean, variance):
+        m, v = x.mean(dim=0), x.var(dim=0, unbiased=False)
+        with torch.no_grad():
+            mean.lerp_(m, 0.1)
+            variance.lerp_(v, 0.1)
+        z = (x - m) * torch.rsqrt(v + 1e-5) * torch.exp(gamma) + beta
+        return z, (gamma - 0.5 * torch.log(v + 1e-5)).sum()
+
+    def log_prob(x):
+        log_det = 0.0
+        for layer in layers:
+            x, more = normalized(x, *layer) if isinstance(layer, tuple) else transformed(x, layer)
+            log_det = log_det + more
+        return log_det - 0.5 * (x * x + math.log(2 * math.pi)).sum(dim=1)
+
+    return log_prob, parameters
