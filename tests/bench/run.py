@@ -4,10 +4,10 @@
     python tests/bench/run.py --profile NAME
 
 Each library runs in a process of its own, idle on a pipe while another runs: two libraries' worker threads in
-one process disturb each other. They take turns, round by round, and a ratio is the median over the rounds of
-tinygen's time to the other's in the same round, with the quartiles, so that what else the machine does falls
-on both. Before anything is measured, training steps must have the same loss and gradients in both libraries,
-from the same weights. Peak memory is what a step takes above what was there before it.
+one process disturb each other. They take turns, round by round, with a rest between; a ratio is the median
+over the rounds of tinygen's time to the other's in the same round, with the quartiles, so that what else the
+machine does falls on both. Before anything is measured, training steps must have the same loss and gradients
+in both libraries, from the same weights. Peak memory is what a step takes above what was there before it.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ COLUMNS = {
 }
 ONE_THREAD = "overhead"  # the suite for which CPU time is measured, in one thread
 ROUND_SECONDS = 0.3
+REST_SECONDS = 0.15  # before each round: what threads OpenBLAS has wait busily for a tenth of a second more
+AGAIN_SECONDS = 0.1  # of warming up after that rest
 WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a core
 
 
@@ -87,13 +89,14 @@ def work(name: str, row: str, library: str, threads: int) -> None:
         torch.set_num_threads(threads)
     step = make_step(name, row, library)
     clock = time.process_time if name == ONE_THREAD else time.perf_counter
-    warm = time.perf_counter() + WARM_UP_SECONDS
-    while time.perf_counter() < warm:
-        began = time.perf_counter()
-        step()
-    repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - began)))
+    repeats = max(1, round(ROUND_SECONDS / warm_up(step, WARM_UP_SECONDS)))
     scale = getattr(step, "scale", 1)  # where a step is a part of the work
-    measures = {"time": lambda: scale * seconds(step, clock, repeats), "memory": lambda: peak_memory(step)}
+
+    def time_of_a_step() -> float:
+        warm_up(step, AGAIN_SECONDS)
+        return scale * seconds(step, clock, repeats)
+
+    measures = {"time": time_of_a_step, "memory": lambda: peak_memory(step)}
     print("ready", flush=True)
     for line in sys.stdin:
         print(measures[line.strip()](), flush=True)
@@ -102,6 +105,15 @@ def work(name: str, row: str, library: str, threads: int) -> None:
 def make_step(name: str, row: str, library: str) -> Callable:
     """The step of a case; a row of "" is the only one of its suite."""
     return SUITES[name].function(library, row) if row else SUITES[name].function(library)
+
+
+def warm_up(step, duration: float) -> float:
+    """Make steps for so many seconds; how many the last one took."""
+    end = time.perf_counter() + duration
+    while (began := time.perf_counter()) < end:
+        step()
+        last = time.perf_counter() - began
+    return last
 
 
 def seconds(step, clock, repeats: int) -> float:
@@ -151,6 +163,7 @@ class Worker:
         return line
 
     def measure(self, what: str) -> float:
+        time.sleep(REST_SECONDS)
         self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
         return float(self.read())
