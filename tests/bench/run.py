@@ -74,7 +74,7 @@ COLUMNS = {
 ONE_THREAD = "overhead"  # the suite for which CPU time is measured, in one thread
 ROUND_SECONDS = 0.3
 REST_SECONDS = 0.15  # before each round: what threads OpenBLAS has wait busily for a tenth of a second more
-AGAIN_SECONDS = 0.1  # of warming up after that rest
+AGAIN_SECONDS = 0.5  # of warming up after that rest, as in a training that never rests
 WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a core
 
 
