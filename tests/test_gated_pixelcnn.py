@@ -217,9 +217,6 @@ def test_a_completion_keeps_what_is_given(options, family, share, seed, device):
     assert (to_host(drawn) == to_host(model.sample(3, condition, Generator(seed)))).all()
 
 
-# How weights start --------------------------------------------------------------------------------
-
-
 # State, dtypes, devices ---------------------------------------------------------------------------
 
 

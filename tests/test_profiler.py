@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen import nn, optim, profiler
-from tinygen.autodiff import _observer, primitive
+from tinygen import autodiff, nn, optim, profiler
+from tinygen.autodiff import primitive
 
 FORWARD, BACKWARD, BETWEEN = 2.0, 3.0, 5.0  # seconds
 clock = 0.0
@@ -125,7 +125,7 @@ def test_nothing_looks_on_after_the_block():
         raise KeyError
     assert profile.total > 0
     slow(leaf())
-    assert not profile.of and optim.step_watchers == [] and _observer is None
+    assert not profile.of and optim.step_watchers == [] and autodiff._observer is None
 
 
 def test_it_prints_the_longest_first_and_all_of_the_time(by_the_clock):

@@ -277,7 +277,7 @@ _last_change = 0
 
 def note_change(array) -> None:
     """Tell the engine that an array was changed in place: a graph that still needs its old values
-    refuses to run backward. The data setter and optimizers call this."""
+    refuses to run backward. The data setter calls this, and so does whoever writes into a Tensor's array."""
     global _last_change
     owner = array
     while owner.base is not None:

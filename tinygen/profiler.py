@@ -67,7 +67,7 @@ class Profile(Observer):
         """As for every observer."""
         if self._backward:
             return
-        while self._inside.pop() is not call.primitive:
+        while self._inside and self._inside.pop() is not call.primitive:
             pass  # one inside this one that failed, and whose error was caught
         if not self._inside:
             times = self._times(call.primitive)

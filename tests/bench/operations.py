@@ -134,19 +134,13 @@ def layer(library: str, name: str):
         data = _draw(64, 28, 28)
     if library == "tinygen":
         return _layer_tinygen(name, data)
-    return _layer_torch(name, data, library == "torch-channels-last")
+    return _layer_torch(name, data, library)
 
 
 def _layer_tinygen(name: str, data):
     import tinygen as tg
 
-    if name in MASKED:
-        mask, channels, size = MASKED[name]
-        module = tg.nn.MaskedConv2d(mask, channels, 64, size)
-    else:
-        kind = name.split()[0]
-        module = tg.nn.BatchNorm(data.shape[-1]) if kind == "BatchNorm" else getattr(tg.nn, kind)(28, 256)
-    x = tg.Tensor(data, requires_grad=True)
+    module, x = _module(name, data), tg.Tensor(data, requires_grad=True)
     forward = (lambda: module(x)[0]) if name.startswith(("LSTM", "GRU")) else (lambda: module(x))
     g = tg.Tensor(np.ones(forward().shape, "float32"))
 
@@ -158,35 +152,40 @@ def _layer_tinygen(name: str, data):
     return step
 
 
-def _layer_torch(name: str, data, channels_last: bool):
-    import torch
+def _module(name: str, data):
+    """Our layer."""
+    from tinygen import nn
 
+    if name in MASKED:
+        mask, channels, size = MASKED[name]
+        return nn.MaskedConv2d(mask, channels, 64, size)
     kind = name.split()[0]
-    if kind in ("LSTM", "GRU"):
-        module, x = getattr(torch.nn, kind)(28, 256, batch_first=True), torch.tensor(data)
-        forward = lambda: module(x)[0]  # noqa: E731
+    return nn.BatchNorm(data.shape[-1]) if kind == "BatchNorm" else getattr(nn, kind)(28, 256)
+
+
+def _layer_torch(name: str, data, library: str):
+    import torch
+    from torch_side import batch, masked_convolution
+
+    kind, x = name.split()[0], batch(data, library).requires_grad_()
+    if name in MASKED:
+        forward, parameters = masked_convolution(_module(name, data), library)
+    elif kind == "BatchNorm":
+        forward = torch.nn.BatchNorm2d(data.shape[-1])
+        parameters = list(forward.parameters())
     else:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        x = torch.tensor(data.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)
-        if kind == "BatchNorm":
-            module = torch.nn.BatchNorm2d(data.shape[-1])
-            forward = lambda: module(x)  # noqa: E731
-        else:
-            mask_type, channels, size = MASKED[name]
-            module = torch.nn.Conv2d(channels, 64, size, padding=size // 2).to(memory_format=layout)
-            mask = torch.ones_like(module.weight)
-            middle = size // 2
-            mask[:, :, middle + 1 :] = mask[:, :, middle, middle + (mask_type == "B") :] = 0
-            forward = lambda: torch.nn.functional.conv2d(  # noqa: E731
-                x, module.weight * mask, module.bias, padding=size // 2
-            )
-    x.requires_grad_()
-    g = torch.ones_like(forward())
+        module = getattr(torch.nn, kind)(28, 256, batch_first=True)
+        parameters = list(module.parameters())
+
+        def forward(x):
+            return module(x)[0]
+
+    g = torch.ones_like(forward(x))
 
     def step():
-        forward().backward(g)
-        module.zero_grad()
-        x.grad = None
+        forward(x).backward(g)
+        for p in [x, *parameters]:
+            p.grad = None
 
     return step
 

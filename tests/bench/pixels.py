@@ -7,6 +7,7 @@ over whole images for each of the 784 pixels.
 from __future__ import annotations
 
 import numpy as np
+from training import step_on_bits
 
 BATCH = 64
 MODELS = ["PixelCNN", "Gated PixelCNN"]
@@ -19,24 +20,7 @@ def training(library: str, row: str):
     128, Gated PixelCNN 5 layers of 32 channels."""
     model = _model(row)
     bits = (np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.2).astype("float32")
-    from training import training_step
-
-    if library == "tinygen":
-        from tinygen.optim import Adam
-
-        return training_step(lambda: model.loss(bits), Adam(model.parameters(), lr=1e-3))
-    import torch
-    from torch_side import adam, batch, require_the_same
-
-    logits, parameters = TORCH[row](model, library)
-    x = batch(bits, library)
-
-    def loss_of():
-        total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
-        return total / len(x)
-
-    require_the_same(model.loss(bits), model.parameters(), loss_of(), parameters)
-    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+    return step_on_bits(library, model, bits, lambda: TORCH[row](model, library))
 
 
 def samples(library: str, row: str):

@@ -69,9 +69,9 @@ def sequential(network, library: str):
     return torch.nn.Sequential(*layers).to(memory_format=layout(library))
 
 
-def convolution(ours, library: str, mask=None):
-    """(convolve, parameters): one of our layers with a kernel and a bias, as a function of padded images.
-    With a mask the weight is multiplied by it in each call while something is trained, as is usual."""
+def convolution(ours, library: str, mask=None, padding=0):
+    """(convolve, parameters): one of our layers with a kernel and a bias, as a function of images. With a
+    mask the weight is multiplied by it in each call while something is trained, as is usual."""
     height, width, inputs, outputs = ours.weight.shape
     conv = torch.nn.Conv2d(inputs, outputs, (height, width))
     filled(conv, ours.weight.numpy().transpose(3, 2, 0, 1), ours.bias).to(memory_format=layout(library))
@@ -81,7 +81,7 @@ def convolution(ours, library: str, mask=None):
         weight = conv.weight
         if mask is not None:
             weight = weight * mask if torch.is_grad_enabled() else masked
-        return torch.nn.functional.conv2d(h, weight, conv.bias)
+        return torch.nn.functional.conv2d(h, weight, conv.bias, padding=padding)
 
     return convolve, [conv.weight, conv.bias]
 
@@ -92,9 +92,7 @@ def masked_convolution(ours, library: str):
     mask = torch.ones(outputs, inputs, height, width)
     mask[:, :, height // 2, width // 2 + (ours.mask == "B") :] = 0
     mask[:, :, height // 2 + 1 :] = 0
-    convolve, parameters = convolution(ours, library, mask)
-    around = (width // 2, width // 2, height // 2, height // 2)
-    return lambda h: convolve(torch.nn.functional.pad(h, around) if max(around) else h), parameters
+    return convolution(ours, library, mask, padding=(height // 2, width // 2))
 
 
 def require_the_same(ours, our_parameters, theirs, their_parameters) -> None:

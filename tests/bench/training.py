@@ -1,10 +1,12 @@
-"""A step of training, written alike in both libraries."""
+"""Training steps by Adam, written alike in both libraries."""
 
 from __future__ import annotations
 
+LEARNING_RATE = 1e-3
+
 
 def training_step(loss_of, optimizer):
-    """The function that makes one; loss_of() gives the loss."""
+    """The function that makes a step; loss_of() gives the loss."""
 
     def step():
         loss = loss_of()
@@ -13,3 +15,37 @@ def training_step(loss_of, optimizer):
         optimizer.step()
 
     return step
+
+
+def step_in_tinygen(model, loss_of):
+    """Steps of our model."""
+    from tinygen.optim import Adam
+
+    return training_step(loss_of, Adam(model.parameters(), lr=LEARNING_RATE))
+
+
+def step_in_torch(library: str, parameters, loss_of, model, our_loss, *noise):
+    """Steps of PyTorch's model with these parameters, once loss_of(*noise) and its gradients are those of our
+    model, which has `our_loss` with the same noise."""
+    from torch_side import adam, require_the_same
+
+    require_the_same(our_loss, model.parameters(), loss_of(*noise), parameters)
+    return training_step(loss_of, adam(parameters, library, lr=LEARNING_RATE))
+
+
+def step_on_bits(library: str, model, bits, of_torch):
+    """Steps of a model whose network gives logits of bits, in either library. of_torch() makes the network as
+    a function in PyTorch, and its parameters."""
+    if library == "tinygen":
+        return step_in_tinygen(model, lambda: model.loss(bits))
+    import torch
+    from torch_side import batch
+
+    logits, parameters = of_torch()
+    x = batch(bits, library)
+
+    def loss_of():
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
+        return total / len(x)
+
+    return step_in_torch(library, parameters, loss_of, model, model.loss(bits))

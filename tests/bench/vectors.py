@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from training import step_in_tinygen, step_in_torch, step_on_bits
 
 BITS, VAE_BATCH, LATENTS, HIDDEN = 784, 128, 20, 400
 VAES = ["784-400-400-20", "convolutional 28x28"]
@@ -32,13 +33,10 @@ def vae(library: str, row: str):
     if row.startswith("convolutional"):
         x = x.reshape(-1, 28, 28, 1)
     if library == "tinygen":
-        from training import training_step
-
         from tinygen.backend import Generator
-        from tinygen.optim import Adam
 
         rng = Generator(0)
-        return training_step(lambda: model.loss(x, rng), Adam(model.parameters(), lr=1e-3))
+        return step_in_tinygen(model, lambda: model.loss(x, rng))
     return _vae_torch(library, model, x)
 
 
@@ -73,8 +71,7 @@ def _vae(row: str):
 
 def _vae_torch(library: str, model, x):
     import torch
-    from torch_side import adam, batch, require_the_same, sequential
-    from training import training_step
+    from torch_side import batch, sequential
 
     from tinygen.backend import Generator
 
@@ -93,8 +90,7 @@ def _vae_torch(library: str, model, x):
         return (divergence - reconstruction) / len(images)
 
     noise = torch.tensor(Generator(0).normal((len(x), LATENTS)))
-    require_the_same(model.loss(x, Generator(0)), model.parameters(), loss_of(noise), parameters)
-    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+    return step_in_torch(library, parameters, loss_of, model, model.loss(x, Generator(0)), noise)
 
 
 # MADE ---------------------------------------------------------------------------------------------------
@@ -102,26 +98,8 @@ def _vae_torch(library: str, model, x):
 
 def made(library: str, row: str):
     """One training step on 784 bits, batch 100, Adam."""
-    model, bits = _made(row), _bits(MADE_BATCH)
-    if library == "tinygen":
-        from training import training_step
-
-        from tinygen.optim import Adam
-
-        return training_step(lambda: model.loss(bits), Adam(model.parameters(), lr=1e-3))
-    import torch
-    from torch_side import adam, require_the_same
-    from training import training_step
-
-    logits, parameters = _made_torch(model)
-    x = torch.tensor(bits)
-
-    def loss_of():
-        total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
-        return total / len(x)
-
-    require_the_same(model.loss(bits), model.parameters(), loss_of(), parameters)
-    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+    model = _made(row)
+    return step_on_bits(library, model, _bits(MADE_BATCH), lambda: _made_torch(model))
 
 
 def made_samples(library: str, row: str):
@@ -186,20 +164,12 @@ def maf(library: str, row: str):
     flow = MAF(MAF_INPUTS[row], MAF_HIDDEN, MAF_LAYERS)
     x = np.random.default_rng(0).standard_normal((MAF_BATCH, MAF_INPUTS[row])).astype("float32")
     if library == "tinygen":
-        from training import training_step
-
-        from tinygen.optim import Adam
-
-        return training_step(lambda: flow.loss(x), Adam(flow.parameters(), lr=1e-3))
+        return step_in_tinygen(flow, lambda: flow.loss(x))
     import torch
-    from torch_side import adam, require_the_same
-    from training import training_step
 
     log_prob, parameters = _maf_torch(flow)
     points = torch.tensor(x)
-    loss_of = lambda: -log_prob(points).mean()  # noqa: E731
-    require_the_same(flow.loss(x), flow.parameters(), loss_of(), parameters)
-    return training_step(loss_of, adam(parameters, library, lr=1e-3))
+    return step_in_torch(library, parameters, lambda: -log_prob(points).mean(), flow, flow.loss(x))
 
 
 def _maf_torch(flow):
