@@ -62,12 +62,17 @@ def draw_pictures(demo, made, x, shape, rng):
     network = made.network
     units = [to_host(degrees.data[0]).argsort(kind="stable") for degrees in network.degrees]
     in_order = zip([order, *units], [*units, order])
-    masks = [to_host(layer.mask.data)[np.ix_(*pair)] for layer, pair in zip(network.layers, in_order)]
-    paths = np.linalg.multi_dot(masks) + to_host(network.direct.mask.data)[np.ix_(order, order)]
+    masks = [mask_of(layer)[np.ix_(*pair)] for layer, pair in zip(network.layers, in_order)]
+    paths = np.linalg.multi_dot(masks) + mask_of(network.direct)[np.ix_(order, order)]
     names = ["pixels", *(f"units of layer {k + 1}" for k in range(len(units))), "conditionals"]
     matrices = {f"mask, {names[k]} to\n{names[k + 1]}": mask for k, mask in enumerate(masks)}
     matrices["all paths, pixels to\nconditionals"] = paths > 0
     plots.save_matrices(demo.path("masks.png"), matrices)
+
+
+def mask_of(layer):
+    """M (inputs, outputs) on the host."""
+    return to_host(layer.matrix(layer.mask.data))
 
 
 def main():

@@ -202,6 +202,7 @@ LAYERS = {
     "Linear": (lambda: nn.Linear(3, 4), ROWS),
     "MaskedConv2d": (lambda: nn.MaskedConv2d("A", 3, 6, 3, colors=3), IMAGES),
     "MaskedLinear": (lambda: nn.MaskedLinear(MADE_MASK), ROWS),
+    "StaircaseLinear": (lambda: nn.StaircaseLinear(MADE_MASK), ROWS),
     "ReLU": (nn.ReLU, ROWS),
     "Reshape": (lambda: nn.Reshape((3, 1)), ROWS),
     "Sequential": (lambda: nn.Sequential(nn.Linear(3, 2), ops.sin, nn.Tanh()), ROWS),

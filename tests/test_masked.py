@@ -1,4 +1,4 @@
-"""Masked layers: what they see and what not, against masked weights in plain layers, and against PyTorch."""
+"""Masked convolutions: what they see and what not, against masked weights in plain ones, and PyTorch."""
 
 import numpy as np
 import pytest
@@ -215,42 +215,6 @@ def test_gradients_of_shifted_convolution(layer, size):
     check_gradients(lambda x: layer(x) ** 2, array(*size, layer.inputs), params=layer, order=2)
 
 
-# MaskedLinear -------------------------------------------------------------------------------------------
-
-sizes = st.integers(0, 3), st.integers(1, 3), st.integers(1, 3)
-
-
-@given(*sizes, st.booleans())
-def test_masked_linear(n, inputs, outputs, all_dead):
-    mask = RNG.random((inputs, outputs)) < (0 if all_dead else 0.5)
-    layer = nn.MaskedLinear(mask).astype("float64")
-    x = array(n, inputs, dtype="float64")
-    np.testing.assert_allclose(layer(x).data, x @ (layer.weight.data * mask) + layer.bias.data, atol=1e-14)
-    check_gradients(lambda x: layer(x) ** 2, x, params=layer, order=2)
-    (w_bar,) = tg.grad((layer(x) ** 2).sum(), layer.weight)
-    assert not w_bar.data[~mask].any()
-    assert (layer.weight.data != 0).all()
-
-
-def test_a_mask_is_state_that_can_be_replaced():
-    layer = nn.MaskedLinear(np.eye(2))
-    assert list(layer.state_dict()) == ["mask", "weight", "bias"]
-    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
-    weight = layer.weight.numpy()
-    layer.mask.data = 1 - np.eye(2)
-    np.testing.assert_array_equal(layer(np.eye(2, dtype="float32")).data, weight * (1 - np.eye(2)))
-
-
-def test_masks_of_a_chain_compose_as_matrices():
-    """An output depends on an input if a path of ones leads there."""
-    masks = [RNG.random(shape) < 0.4 for shape in [(5, 6), (6, 7), (7, 4)]]
-    model = nn.Sequential(*map(nn.MaskedLinear, masks))
-    for layer in model.layers:
-        layer.weight.data = np.abs(layer.weight.numpy()) + 0.1
-    jacobian = model(np.eye(5, dtype="float32")).data  # of a linear map
-    np.testing.assert_array_equal(jacobian != 0, (masks[0] @ masks[1] @ masks[2]))
-
-
 # Both ---------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +222,6 @@ def test_masks_of_a_chain_compose_as_matrices():
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
-        (lambda: nn.MaskedLinear(np.tri(3)), (3,)),
         (lambda: nn.MaskedConv2d("A", 3, 6, 3), (4, 1, 3)),
         (lambda: nn.MaskedConv2d("B", 3, 6, 5, colors=3), (1, 4, 3)),
         (lambda: nn.MaskedConv2d("A", 3, 6, (1, 5)), (2, 4, 3)),
@@ -281,7 +244,6 @@ def test_float32_and_empty_batches(device, make, shape, n):
 
 
 def test_repr():
-    assert repr(nn.MaskedLinear(np.ones((2, 3)))) == "MaskedLinear(2, 3)"
     assert repr(nn.MaskedConv2d("A", 1, 2, 7)) == "MaskedConv2d('A', 1, 2, 7, colors=1)"
     assert repr(nn.MaskedConv2d("B", 1, 2, (1, 3))) == "MaskedConv2d('B', 1, 2, (1, 3), colors=1)"
     assert repr(nn.ShiftedConv2d(1, 2, (2, 3), 1)) == "ShiftedConv2d(1, 2, (2, 3), right=1)"
@@ -290,10 +252,6 @@ def test_repr():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: nn.MaskedLinear(np.ones(3)), ["MaskedLinear: mask", "(inputs, outputs)", "[3]"]),
-        (lambda: nn.MaskedLinear(np.full((2, 2), 0.5)), ["MaskedLinear: mask", "zeros and ones", "[2, 2]"]),
-        (lambda: nn.MaskedLinear(np.ones((0, 2))), ["MaskedLinear: mask", "[0, 2]"]),
-        (lambda: nn.MaskedLinear(np.ones((2, 3)))(array(4, 3)), ["x", "float32[..., 2]", "[4, 3]"]),
         (lambda: nn.MaskedConv2d("C", 1, 1, 3), ["MaskedConv2d: mask", "'A' or 'B'", "'C'"]),
         (lambda: nn.MaskedConv2d("A", 1, 1, 4), ["MaskedConv2d: size", "odd", "4"]),
         (lambda: nn.MaskedConv2d("A", 1, 1, 1), ["MaskedConv2d: size", "3 or more", "1"]),

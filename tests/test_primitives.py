@@ -31,6 +31,7 @@ from tinygen.gradients.strategies import (
     one_axis,
 )
 from tinygen.gradients.strategies.arrays import magnitudes
+from tinygen.ops.blocks import staircase
 
 for module in pkgutil.walk_packages(tg.__path__, "tinygen."):
     import_module(module.name)  # whatever defines primitives has registered them now
@@ -584,6 +585,37 @@ def test_the_relatives_of_a_product_are_products_with_a_transpose(name, data):
     y = registry[name](a, b)
     expected = a @ b.swapaxes(-1, -2) if name == "matmul_t" else a.swapaxes(-1, -2) @ b
     assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["blocks_matmul", "blocks_matmul_t", "blocks_of_t_matmul"])
+@given(data=st.data())
+def test_products_with_blocks_are_products_with_the_whole_matrix(name, data):
+    (a, b), static = data.draw(as_called(name))
+    blocks = static["blocks"]
+    y = registry[name](a, b, **static)
+    if name == "blocks_matmul":
+        expected = a @ blocks.matrix(b)
+    elif name == "blocks_matmul_t":
+        expected = a @ blocks.matrix(b).T
+    else:
+        expected = blocks.keep(a.T @ b)
+    assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 10), st.integers(0, 99))
+def test_blocks_hold_all_ones_of_a_mask_and_each_place_once(rows, columns, side, seed):
+    mask = np.random.default_rng(seed).random((rows, columns)) < 0.3
+    blocks = staircase(mask, side)
+    held = blocks.matrix(np.ones(blocks.size))
+    assert held.sum() == blocks.size and (held[mask] == 1).all()
+    assert_array_equal(blocks.matrix(blocks.keep(mask)), mask)
+
+
+def test_blocks_of_a_staircase_leave_out_almost_half():
+    mask = np.triu(np.ones((1000, 1000), bool))
+    assert staircase(mask, 100).size == 0.55 * mask.size
+    assert staircase(mask[:, ::-1], 100).size == staircase(mask.T, 100).size == 0.55 * mask.size
+    assert staircase(mask, 1000).blocks == ((0, 1000, 0, 1000),)
 
 
 def test_gradients_of_products_lie_in_memory_as_their_arguments():

@@ -288,10 +288,16 @@ def note_change(array) -> None:
     _changes[bounds] = _last_change, weakref.ref(owner, lambda _: _changes.pop(bounds, None))
 
 
-def _changed_since(tick: int, array) -> bool:
-    low, high = backend.byte_bounds(array)
+def _changes_since(tick: int) -> list[tuple[int, int]]:
+    """The ranges of addresses in which something was changed after that tick."""
     changes = _changes.copy()  # an array freed meanwhile takes its entry out
-    return any(when > tick and start < high and low < stop for (start, stop), (when, _) in changes.items())
+    return [bounds for bounds, (when, _) in changes.items() if when > tick]
+
+
+def _is_in(array, ranges: list[tuple[int, int]]) -> bool:
+    """Whether an array lies in one of these ranges of addresses, in part at least."""
+    low, high = backend.byte_bounds(array)
+    return any(start < high and low < stop for start, stop in ranges)
 
 
 # Tools that look on --------------------------------------------------------------------------------
@@ -969,12 +975,13 @@ def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
 
 def _refuse_changed(node: Node, needed: set | None) -> None:
     """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
-    for x, *_ in node.plan.steps:
+    changes = _changes_since(node.tick)
+    for x, *_ in node.plan.steps if changes else ():
         rule = node.plan.primitive.rule(x)
         for need in rule.needs:
             value = x if need == WHICH else node.record[need]
             arrays = value if type(value) is tuple else (value,)
-            changed = any(type(a) is xp.ndarray and _changed_since(node.tick, a) for a in arrays)
+            changed = any(type(a) is xp.ndarray and _is_in(a, changes) for a in arrays)
             if changed and (needed is None or node.sources[x] in needed):
                 raise RuntimeError(
                     f"backward: an array that {rule.primitive.name}, called at {node.place}, needs for the "

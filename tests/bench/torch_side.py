@@ -97,13 +97,16 @@ def masked_convolution(ours, library: str):
 
 def require_the_same(ours, our_parameters, theirs, their_parameters) -> None:
     """Refuse to measure a loss with other values or gradients than tinygen's. Gradients are compared sorted,
-    since axes differ, and to a hundredth, since what rounding puts on the other side of a kink differs."""
+    since axes differ, with zeros for masked weights that ours leaves out, and to a hundredth, since what
+    rounding puts on the other side of a kink differs."""
     np.testing.assert_allclose(theirs.item(), ours.item(), rtol=1e-4, atol=1e-5)
     our_parameters, their_parameters = list(our_parameters), list(their_parameters)
     ours.backward(inputs=our_parameters)
     theirs.backward(inputs=their_parameters)
     assert len(our_parameters) == len(their_parameters)
     for p, q in zip(our_parameters, their_parameters):
-        right, found = (np.sort(a.numpy().ravel()) for a in (p.grad, q.grad))
+        left_out = np.zeros(q.grad.numel() - p.grad.size, p.dtype)
+        right = np.sort(np.concatenate([p.grad.numpy().ravel(), left_out]))
+        found = np.sort(q.grad.numpy().ravel())
         np.testing.assert_allclose(found, right, rtol=1e-2, atol=1e-2 * abs(right).max() + 1e-7)
         p.grad = q.grad = None

@@ -136,8 +136,8 @@ def _made_torch(model):
     linears, masks = [], []
     for layer in model.network.layers:
         linear = torch.nn.Linear(layer.inputs, layer.outputs)
-        linears.append(filled(linear, layer.weight.numpy().T, layer.bias))
-        masks.append(torch.tensor(layer.mask.numpy().T.copy()))
+        linears.append(filled(linear, layer.matrix(layer.weight.data).T, layer.bias))
+        masks.append(torch.tensor(layer.matrix(layer.mask.data).T.copy()))
 
     def logits(h):
         for k, (linear, mask) in enumerate(zip(linears, masks)):
@@ -187,7 +187,8 @@ def _maf_torch(flow):
         network = []
         for layer in part.network.layers:
             weight, mask, bias = (
-                np.ascontiguousarray(t.numpy().T) for t in (layer.weight, layer.mask, layer.bias)
+                np.ascontiguousarray(array.T)
+                for array in (layer.matrix(layer.weight.data), layer.matrix(layer.mask.data), layer.bias.data)
             )
             if layer is part.network.layers[-1]:  # ours has μ and α of an element side by side
                 weight, mask, bias = (np.concatenate([a[0::2], a[1::2]]) for a in (weight, mask, bias))

@@ -1,7 +1,7 @@
-"""Masked layers: each output is computed from some of the inputs alone, as autoregressive models need it.
+"""Masked convolutions: each pixel is computed from those before it alone, as autoregressive models need it.
 
-The weights have their full shape, and the mask is part of the computation: what is masked has no influence,
-gets gradient zero, and is never overwritten.
+The weights have their full shape; what is masked has no influence, gets gradient zero, and is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -15,40 +15,6 @@ from .. import ops
 from ..autodiff import Tensor
 from .init import glorot_uniform
 from .module import Module
-
-
-class MaskedLinear(Module):
-    """y = x (W ∘ M) + b: x (..., inputs) to y (..., outputs), where output j sees input i if M[i, j] is 1
-    (M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE: Masked Autoencoder for Distribution
-    Estimation, 2015, section 3, whose W and M are transposed).
-
-    The product is computed whole. To leave out the blocks of zeros of a sorted mask gains nothing at 500
-    units, and a fifth of the layer's time at 8000; where the mask is not sorted it loses more.
-
-    mask: M (inputs, outputs) of zeros and ones on the host; kept as untrained state, which `mask.data`
-        replaces.
-    weight: W (inputs, outputs), started by `init`. bias: b (outputs,), started at 0; None where the layer is
-        made with bias=False.
-
-    Raises ValueError for a mask of other axes or values, and for an x of another size or dtype."""
-
-    def __init__(self, mask, bias: bool = True, init: Callable = glorot_uniform):
-        mask = numpy.asarray(mask)
-        if mask.ndim != 2 or not mask.size or not ((mask == 0) | (mask == 1)).all():
-            got = f"{mask.dtype}{list(mask.shape)}"
-            raise ValueError(f"MaskedLinear: mask: expected (inputs, outputs) zeros and ones, got {got}")
-        self.inputs, self.outputs = mask.shape
-        self.mask = Tensor(mask.astype("float32"))
-        self.weight = Tensor(init(mask.shape), requires_grad=True)
-        self.bias = Tensor(numpy.zeros(self.outputs, "float32"), requires_grad=True) if bias else None
-
-    def forward(self, x):
-        self._expect(x, self.weight.dtype, ..., self.inputs)
-        weight = self.weight * self.mask
-        return ops.matmul(x, weight) if self.bias is None else ops.linear(x, weight, self.bias)
-
-    def __repr__(self) -> str:
-        return f"MaskedLinear({self.inputs}, {self.outputs}{', bias=False' if self.bias is None else ''})"
 
 
 class Half(NamedTuple):

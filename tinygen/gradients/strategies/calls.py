@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ...autodiff import registry
 from ...backend import xp
+from ...ops.blocks import staircase
 from .arrays import (
     DOMAINS,
     STRUCTURED,
@@ -225,6 +226,20 @@ def _on_matrices(shapes: Callable, **static) -> Callable:
     return strategy
 
 
+def _on_blocks(shapes: Callable) -> Callable:
+    """Calls with a matrix (I, O) in blocks: `shapes` gives those of the inputs, for N, I, O and the number of
+    elements that are kept."""
+
+    @st.composite
+    def strategy(draw, known) -> Call:
+        n, i, o = draw(st.tuples(*[st.integers(0, 3)] * 3))
+        mask = draw(generators).random((i, o)) < draw(st.sampled_from([0.2, 0.5, 1.0]))
+        blocks = staircase(mask, side=draw(st.integers(1, 3)))
+        return Call(draw(alike(shapes(n, i, o, blocks.size))), {"blocks": blocks})
+
+    return strategy
+
+
 # Convolutions ---------------------------------------------------------------------------------------
 
 
@@ -310,6 +325,9 @@ STRUCTURES: dict[str, Callable] = {
     "standardize": _on_matrices(lambda s, kept: [s], epsilon=st.sampled_from([0.01, 0.1, 1.0])),
     "projection": _on_matrices(lambda s, kept: [s, s, kept]),
     "dot": _on_matrices(lambda s, kept: [s, s]),
+    "blocks_matmul": _on_blocks(lambda n, i, o, kept: [(n, i), (kept,)]),
+    "blocks_matmul_t": _on_blocks(lambda n, i, o, kept: [(n, o), (kept,)]),
+    "blocks_of_t_matmul": _on_blocks(lambda n, i, o, kept: [(n, i), (n, o)]),
     "cumsum": _on_axes(axis=one_axis),
     "flip": _on_axes(),
     "reshape": _on_shape(lambda s: {"shape": st.sampled_from([s[::-1], (1, *s), (math.prod(s),)])}),

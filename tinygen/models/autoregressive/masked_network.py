@@ -66,9 +66,8 @@ class MaskedNetwork(nn.Module):
         self.orders = Tensor(orders)
         self.degrees = [Tensor(numpy.stack(of_variants)) for of_variants in degrees_of_layers]
         chain = self._chain(0)
-        self.layers = [nn.MaskedLinear(to_host(_mask(*pair))) for pair in zip(chain, chain[1:])]
-        to_parameters = to_host(_mask(chain[0], chain[-1]))
-        self.direct = nn.MaskedLinear(to_parameters, bias=False) if direct else None
+        self.layers = [self._layer(*pair) for pair in zip(chain, chain[1:])]
+        self.direct = self._layer(chain[0], chain[-1], bias=False) if direct else None
         if context:  # the first hidden layer and the parameters see it, other layers through the first
             of_hidden, of_parameters = (nn.Linear(context, len(chain[k]), bias=False) for k in (1, -1))
             self.of_context = {"hidden": of_hidden, "parameters": of_parameters}
@@ -77,6 +76,13 @@ class MaskedNetwork(nn.Module):
         """What the rule compares, from layer to layer: the degrees of elements, hidden units, parameters."""
         places = self.orders.data[variant].argsort()
         return [places + 1, *(degrees.data[variant] for degrees in self.degrees), places.repeat(self.size)]
+
+    def _layer(self, before, after, **options) -> nn.MaskedLinear:
+        """A layer between units of these degrees, in blocks where that leaves out enough of a mask that
+        stays."""
+        mask = to_host(_mask(before, after))
+        in_blocks = self.variants == 1 and nn.StaircaseLinear.pays(mask)
+        return nn.StaircaseLinear(mask, **options) if in_blocks else nn.MaskedLinear(mask, **options)
 
     def forward(self, x, context=None, variant: int = 0):
         """The parameters (N, inputs, size) for x (N, inputs) and context (N, context), where there is one.

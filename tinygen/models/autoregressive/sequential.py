@@ -105,7 +105,7 @@ def _sorted_weights(network: MaskedNetwork, order: list[int], variant: int):
     for layer, degrees in zip(hidden, network.degrees):
         degrees = to_host(degrees.data[variant])
         by_degree = degrees.argsort(kind="stable")
-        rows = [layer.bias.data[None], _permuted(layer.weight.data, below)]
+        rows = [layer.bias.data[None], _permuted(_weights(layer), below)]
         if layer is hidden[0] and context:
             rows.insert(1, context["hidden"].weight.data)
         counts = numpy.searchsorted(numpy.sort(degrees), numpy.arange(network.inputs + 1)).tolist()
@@ -116,15 +116,20 @@ def _sorted_weights(network: MaskedNetwork, order: list[int], variant: int):
         columns = _columns(rows)
         return _permuted(columns.reshape(network.inputs, network.size, -1), order).reshape(columns.shape)
 
-    of_units = by_element([last.bias.data[None], _permuted(last.weight.data, below)])
+    of_units = by_element([last.bias.data[None], _permuted(_weights(last), below)])
     if network.direct is None and not context:
         return layers, of_units, None
     rows = [xp.zeros((1 + network.context + network.inputs, last.outputs), network.dtype)]
     if context:
         rows[0][1 : 1 + network.context] = context["parameters"].weight.data
     if network.direct is not None:
-        rows[0][1 + network.context :] = _permuted(network.direct.weight.data, order)
+        rows[0][1 + network.context :] = _permuted(_weights(network.direct), order)
     return layers, of_units, by_element(rows)
+
+
+def _weights(layer):
+    """W (inputs, outputs) of a masked layer."""
+    return layer.matrix(layer.weight.data)
 
 
 def _columns(rows: list):

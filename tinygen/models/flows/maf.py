@@ -22,7 +22,7 @@ import numpy  # parameters and state are made on the host
 from ... import nn, ops
 from ...autodiff import Tensor, no_grad
 from ...backend import host_generator, to_host, xp
-from ...ops.normalization import standardize
+from ...ops.normalization import scale_and_shift, standardize
 from ..autoregressive.conditionals import mixture_of_gaussians
 from ..autoregressive.conditioning import one_hot
 from ..autoregressive.made import MADE
@@ -62,8 +62,7 @@ class AutoregressiveFlow(Flow):
     def forward(self, x, condition=None):
         """As for every flow; all elements at once."""
         self._expect_vectors(x, self.network.dtype, "x")
-        parameters = ops.split(self.network(x, condition), 2, axis=2)
-        mu, alpha = (ops.reshape(part, x.shape) for part in parameters)
+        mu, alpha = ops.unstack(self.network(x, condition), axis=2)
         log_scale = self._log_scale(alpha)
         return (x - mu) * ops.exp(log_scale), log_scale.sum(axis=1)
 
@@ -103,9 +102,9 @@ def _spread(layer: nn.MaskedLinear) -> None:
     """Start a hidden layer from N(0, 2 / n) for units that see n others (K. He, X. Zhang, S. Ren and J. Sun,
     Delving deep into rectifiers, 2015, eq. 10), with biases drawn like the weights of an element that is
     always 1. From biases of 0 all units that see the same single element bend at the same place, x = 0."""
-    seen = numpy.maximum(to_host(layer.mask.data).sum(axis=0), 1)
+    seen = numpy.maximum(to_host(layer.matrix(layer.mask.data)).sum(axis=0), 1)
     rows = host_generator().standard_normal((1 + layer.inputs, layer.outputs), "float32") * (2 / seen) ** 0.5
-    layer.bias.data, layer.weight.data = rows[0], rows[1:]
+    layer.bias.data, layer.weight.data = rows[0], layer.stored(rows[1:])
 
 
 class BatchNormFlow(Flow):
@@ -143,7 +142,7 @@ class BatchNormFlow(Flow):
             self._move(self.running_mean, ops.raw(mean)[0])
             self._move(self.running_variance, ops.raw(variance)[0])
         log_scale = self.gamma - 0.5 * ops.log(variance[0] + self.EPSILON)
-        return y * ops.exp(self.gamma) + self.beta, _for_each(log_scale.sum(), x)
+        return scale_and_shift(y, ops.exp(self.gamma), self.beta), _for_each(log_scale.sum(), x)
 
     def inverse(self, z, condition=None):
         """As for every flow; by the running moments, in training too."""

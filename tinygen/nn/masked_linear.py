@@ -1,0 +1,101 @@
+"""Masked linear layers: each output is computed from some of the inputs alone, as autoregressive models need
+it.
+
+The mask is part of the computation: what is masked has no influence, gets gradient zero, and is never
+overwritten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy  # weights and masks are made on the host
+
+from .. import ops
+from ..autodiff import Tensor
+from ..ops.blocks import blocks_matmul, staircase
+from .init import glorot_uniform
+from .module import Module
+
+
+class MaskedLinear(Module):
+    """y = x (W ∘ M) + b: x (..., inputs) to y (..., outputs), where output j sees input i if M[i, j] is 1
+    (M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE: Masked Autoencoder for Distribution
+    Estimation, 2015, section 3, whose W and M are transposed).
+
+    mask: M (inputs, outputs) of zeros and ones on the host; kept as untrained state, which `mask.data`
+        replaces.
+    weight: W (inputs, outputs), started by `init`. bias: b (outputs,), started at 0; None where the layer is
+        made with bias=False.
+
+    Raises ValueError for a mask of other axes or values, and for an x of another size or dtype."""
+
+    def __init__(self, mask, bias: bool = True, init: Callable = glorot_uniform):
+        mask = numpy.asarray(mask)
+        if mask.ndim != 2 or not mask.size or not ((mask == 0) | (mask == 1)).all():
+            got = f"{mask.dtype}{list(mask.shape)}"
+            layer = type(self).__name__
+            raise ValueError(f"{layer}: mask: expected (inputs, outputs) zeros and ones, got {got}")
+        self.inputs, self.outputs = mask.shape
+        self._arrange(mask)
+        self.mask = Tensor(self.stored(mask.astype("float32")))
+        self.weight = Tensor(self.stored(init(mask.shape)), requires_grad=True)
+        self.bias = Tensor(numpy.zeros(self.outputs, "float32"), requires_grad=True) if bias else None
+
+    def _arrange(self, mask: numpy.ndarray) -> None:
+        """Decide how matrices are stored."""
+
+    def stored(self, matrix):
+        """How this layer stores a matrix (inputs, outputs) of the host: as `weight` and `mask` are."""
+        return matrix
+
+    def matrix(self, stored):
+        """The matrix (inputs, outputs) that is so stored, on the current device."""
+        return stored
+
+    def forward(self, x):
+        self._expect(x, self.weight.dtype, ..., self.inputs)
+        weight = self.weight * self.mask
+        return ops.matmul(x, weight) if self.bias is None else ops.linear(x, weight, self.bias)
+
+    def __repr__(self) -> str:
+        layer = type(self).__name__
+        return f"{layer}({self.inputs}, {self.outputs}{', bias=False' if self.bias is None else ''})"
+
+
+class StaircaseLinear(MaskedLinear):
+    """A `MaskedLinear` that leaves out blocks of zeros: neither stored nor multiplied, they take no memory,
+    no gradient and no step of an optimizer. Where units are sorted by what they see, that is almost half of
+    a large mask:
+
+        1 1 1 1       ▪▪▪▪
+        0 1 1 1       ▪▪▪▪       the blocks that stay, which
+        0 0 1 1       · ·▪▪      hold every one, and some zeros
+        0 0 0 1       · ·▪▪
+
+    weight, mask: flat, what `blocks` keep of W and M.
+
+    mask: as for `MaskedLinear`; a new one must have its ones where the first one's blocks are."""
+
+    @staticmethod
+    def pays(mask: numpy.ndarray) -> bool:
+        """Whether blocks leave out at least a fifth of a mask. In thin ones more calls cost what is saved."""
+        return min(mask.shape) >= 256 and staircase(mask).size <= 0.8 * mask.size
+
+    def _arrange(self, mask: numpy.ndarray) -> None:
+        self.blocks = staircase(mask)
+
+    def stored(self, matrix):
+        return self.blocks.keep(matrix)
+
+    def matrix(self, stored):
+        return self.blocks.matrix(stored)
+
+    def forward(self, x):
+        self._expect(x, self.weight.dtype, ..., self.inputs)
+        batch = x.shape[:-1]
+        rows = x if len(batch) == 1 else ops.reshape(x, (math.prod(batch), self.inputs))
+        y = blocks_matmul(rows, self.weight * self.mask, blocks=self.blocks)
+        y = y if self.bias is None else y + self.bias
+        return y if len(batch) == 1 else ops.reshape(y, (*batch, self.outputs))
