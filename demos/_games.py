@@ -10,6 +10,7 @@ import math
 import numpy as np
 from _cli import DRAW, TEST, TRAIN, VALIDATE, cosine, positive_int, positive_number
 
+import tinygen as tg
 from tinygen import data, metrics, nn, plots
 from tinygen.backend import Generator, to_host, xp
 from tinygen.nn.init import he_normal
@@ -95,13 +96,17 @@ def train(demo, flags, game, optimizers, images, judge) -> Run:
     of_critic.lr = cosine(of_critic.lr, steps * game.critic_steps)
     of_generator.lr = cosine(of_generator.lr, steps)
 
+    @tg.replay
+    def take_turns(x, labels, rng):
+        with rng:
+            return game.iteration(x, optimizers, labels)
+
     states = {"game": game, "critic_optimizer": of_critic, "generator_optimizer": of_generator}
     with demo.training(len(split), drop_last=True, **states) as run:
         for epoch in run.epochs():
             for step, index in run.batches():
                 x, labels = images.read(split.images[index]), labels_for(game, split.labels[index])
-                with Generator(flags.seed, TRAIN, step):
-                    losses = game.iteration(x, optimizers, labels)
+                losses = take_turns(x, labels, Generator(flags.seed, TRAIN, step))
                 run.record(len(index), **losses)
             seen = {}
             if epoch % max(1, flags.epochs // EVALUATIONS) == 0 or epoch == flags.epochs:

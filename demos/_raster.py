@@ -57,18 +57,24 @@ def train(demo, flags, model, pixels) -> None:
     split = pixels.dataset.train
     steps = -(-len(split) // flags.batch_size) * flags.epochs
     optimizer = optim.Adam(model.parameters(), lr=cosine(flags.learning_rate, steps))
+
+    @tg.replay
+    def descend(x, labels, rng):
+        with rng:
+            loss = model.loss(x, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optim.clip_grad_norm(model.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
     with demo.training(len(split), model=model, optimizer=optimizer) as run:
         for _ in run.epochs():
             model.train()
             for step, index in run.batches():
-                with Generator(flags.seed, TRAIN, step):
-                    loss = model.loss(
-                        pixels.read(split.images[index]), labels_for(model, split.labels[index])
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optim.clip_grad_norm(model.parameters(), 1.0)
-                optimizer.step()
+                rng = Generator(flags.seed, TRAIN, step)
+                x, labels = pixels.read(split.images[index]), labels_for(model, split.labels[index])
+                loss = descend(x, labels, rng)
                 run.record(len(index), loss=loss)
             model.eval()
             validation = negative_log_likelihood(model, pixels, pixels.dataset.validation)

@@ -12,6 +12,7 @@ from functools import partial
 
 from _cli import TRAIN, cosine
 
+import tinygen as tg
 from tinygen.backend import Generator
 from tinygen.models.adversarial import WGAN
 from tinygen.optim import Adam, RMSProp
@@ -39,13 +40,28 @@ def states_of(games, players):
     return kept
 
 
+def turns_of(games, players) -> dict:
+    """By name, the step in which both players of a game take their turns, a function of data and noise."""
+
+    def turns(game, optimizers):
+        @tg.replay
+        def take_turns(x, rng):
+            with rng:
+                game.iteration(x, optimizers)
+
+        return take_turns
+
+    return {name: turns(game, players[name]) for name, game in games.items()}
+
+
 def train(demo, flags, games, players, images) -> None:
     """Let all games take their turns on images (N, H, W, C) drawn at random."""
+    turns = turns_of(games, players)
     with demo.training(STEPS * flags.batch_size, **states_of(games, players)) as run:
         for _ in run.epochs():
             for step, _ in run.batches():
                 for name, game in games.items():
-                    with Generator(flags.seed, TRAIN, step) as rng:
-                        index = rng.integers(0, len(images), game.critic_steps * flags.batch_size)
-                        game.iteration(images[index], players[name])
+                    rng = Generator(flags.seed, TRAIN, step)
+                    index = rng.integers(0, len(images), game.critic_steps * flags.batch_size)
+                    turns[name](images[index], rng)
             run.end_epoch()

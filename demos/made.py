@@ -104,13 +104,22 @@ def main():
     def nll(images):
         return -mean_over(images, lambda part, _: made.log_prob(vectors(part, levels)), 500, None)
 
+    def training_step(variant):
+        @tg.replay
+        def descend(x):
+            loss = made.loss(x, step=variant)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return descend
+
+    descend = [training_step(variant) for variant in range(made.variants)]
     with demo.training(len(train), model=made, optimizer=optimizer) as run:
         for _ in run.epochs():
             for step, index in run.batches():
-                loss = made.loss(train[xp.asarray(index)], step=step)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                loss = descend[step % made.variants](train[xp.asarray(index)])
                 run.record(len(index), loss=loss)
             validation = nll(dataset.validation.images)
             run.end_epoch(score=-validation, validation=validation)

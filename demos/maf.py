@@ -183,17 +183,21 @@ def main():
     steps = flags.epochs * max(len(of.train) // flags.batch_size, 1)
     optimizer = optim.Adam(flow.parameters(), lr=learning_rate(steps))
 
+    @tg.replay
+    def descend(x, labels):
+        loss = flow.loss(x, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optim.clip_grad_norm(flow.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
     with demo.training(len(of.train), drop_last=True, model=flow, optimizer=optimizer) as run:
         for _ in run.epochs():
             flow.train()
             for step, index in run.batches():
                 x, _, labels = of.training_batch(index, Generator(flags.seed, TRAIN, step))
-                loss = flow.loss(x, labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optim.clip_grad_norm(flow.parameters(), 1.0)
-                optimizer.step()
-                run.record(len(x), log_p=-loss)
+                run.record(len(x), log_p=-descend(x, labels))
             flow.eval()
             validation, _ = means(flow, of, of.validation, Generator(flags.seed, VALIDATE))
             run.end_epoch(score=validation, validation=validation)

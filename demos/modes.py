@@ -12,7 +12,7 @@ Data are drawn anew in each step. An epoch is 100 steps of each generator.
 import math
 
 from _cli import DRAW, TRAIN, VALIDATE, Demo, positive_int, positive_number
-from _side_by_side import STEPS, optimizers, states_of
+from _side_by_side import STEPS, optimizers, states_of, turns_of
 
 import tinygen as tg
 from tinygen import metrics, nn, plots
@@ -129,14 +129,13 @@ def main():
         games[name] = OBJECTIVES[name](mlp(LATENTS, flags.hidden, 2), mlp(2, flags.hidden, 1))
         players[name] = optimizers(games[name], flags.learning_rate, flags.epochs)
 
-    states = states_of(games, players)
+    states, turns = states_of(games, players), turns_of(games, players)
     with demo.training(STEPS * flags.batch_size, moments=moments, **states) as run:
         for epoch in run.epochs():
             for step, _ in run.batches():
                 for name, game in games.items():
-                    with Generator(flags.seed, TRAIN, step) as rng:
-                        x = density.sample(game.critic_steps * flags.batch_size, rng)
-                        game.iteration(x, players[name])
+                    rng = Generator(flags.seed, TRAIN, step)
+                    turns[name](density.sample(game.critic_steps * flags.batch_size, rng), rng)
             found = {name: samples(game, flags.seed) for name, game in games.items()}
             if epoch in MOMENTS:
                 moments.keep(epoch, found)

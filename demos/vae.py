@@ -116,17 +116,20 @@ def main():
     def tight_bound(images, rng):
         return vae.importance_weighted_bound(observe(images, rng), BOUND_SAMPLES, rng)
 
+    @tg.replay
+    def descend(x, rng):
+        reconstruction, divergence = (term.mean() for term in vae.terms(x, rng))
+        optimizer.zero_grad()
+        (divergence - reconstruction).backward()
+        optimizer.step()
+        return {"reconstruction": reconstruction, "KL": divergence}
+
     with demo.training(len(train), model=vae, optimizer=optimizer) as run:
         for epoch in run.epochs():
             for step, index in run.batches():
-                with Generator(flags.seed, TRAIN, step) as rng:
-                    x = observe(train[index], rng)
-                    reconstruction, divergence = (term.mean() for term in vae.terms(x, rng))
-                    loss = -(reconstruction - divergence)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                run.record(len(x), reconstruction=reconstruction, KL=divergence)
+                rng = Generator(flags.seed, TRAIN, step)
+                x = observe(train[index], rng)
+                run.record(len(x), **descend(x, rng))
             rng = Generator(flags.seed, VALIDATE, epoch)
             validation = mean_over(dataset.validation.images, elbo, 500, rng)
             run.end_epoch(score=validation, validation=validation)

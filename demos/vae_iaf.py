@@ -91,17 +91,26 @@ def main():
     def tight_bound(model):
         return lambda images, rng: model.importance_weighted_bound(observe(images, rng), BOUND_SAMPLES, rng)
 
+    def training_step(model, optimizer):
+        @tg.replay
+        def descend(x, rng):
+            loss = model.loss(x, rng)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return descend
+
+    descend = {name: training_step(model, optimizers[name]) for name, model in models.items()}
     states = {**models, **{f"{name} optimizer": optimizer for name, optimizer in optimizers.items()}}
     with demo.training(len(train), **states) as run:
         for epoch in run.epochs():
             for step, index in run.batches():
                 losses = {}
-                for name, model in models.items():
+                for name in models:
                     rng = Generator(flags.seed, TRAIN, step)  # the same noise for each
-                    losses[name] = model.loss(observe(train[index], rng), rng)
-                    optimizers[name].zero_grad()
-                    losses[name].backward()
-                    optimizers[name].step()
+                    losses[name] = descend[name](observe(train[index], rng), rng)
                 run.record(len(index), **{name: -loss for name, loss in losses.items()})
             validation = {
                 f"{name}, validation": mean_over(

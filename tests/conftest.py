@@ -38,7 +38,7 @@ settings.load_profile("default")
 def _strict() -> backend.Device:
     """The GPU's device, made with the double for CuPy."""
     with mock.patch.dict(sys.modules, cupy=strict_cupy.cupy):
-        return backend.device_makers["cuda"]()._replace(name="strict")
+        return backend.device_makers["cuda"]()._replace(name="strict", cublas=strict_cupy.Cublas)
 
 
 backend.device_makers["strict"] = _strict

@@ -189,6 +189,12 @@ CONSTANTS = """
 # The shapes of their results depend on values, so they wait for these.
 WAITING = ("bincount", "flatnonzero", "nonzero", "unique")
 
+# Those that write into their first argument.
+IN_PLACE = ("copyto", "fill", "fill_diagonal", "sort", "put")
+
+# Products of matrices.
+CUBLAS = ("dot", "inner", "matmul", "outer", "tensordot", "vdot")
+
 OPERATORS = {
     "add": "add",
     "sub": "subtract",

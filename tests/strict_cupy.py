@@ -8,6 +8,8 @@
 - reductions and single elements are 0-d arrays, integer arrays as indices wrap around where they are out
   of range, a view made by `as_strided` does not know its base, singular matrices are no error, and an array
   compares itself with anything instead of leaving it to the other operand;
+- while a stream captures, operations are noted in a graph, and happen when it is launched; products of
+  matrices, transfers and linear algebra are refused then;
 - whatever waits for the device and brings values to the host counts as a transfer: `count_transfers`
   collects these, `forbid_transfers` makes an error of each.
 
@@ -16,10 +18,13 @@ Functions that tinygen has no use for are left out.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import sys
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -27,6 +32,8 @@ from cupy_names import (
     ATTRIBUTES,
     COMPARISONS,
     CONSTANTS,
+    CUBLAS,
+    IN_PLACE,
     LINALG,
     METHODS,
     OF_AN_ARRAY,
@@ -75,6 +82,8 @@ def forbid_transfers() -> Iterator[None]:
 
 def _transfer(what: str) -> None:
     """Note that values come to the host."""
+    if _graph is not None:
+        raise RuntimeError("the current stream is capturing, so D2H transfers are disallowed")
     frame = sys._getframe(1)
     while frame.f_code.co_filename in _PLUMBING:
         frame = frame.f_back
@@ -85,12 +94,150 @@ def _transfer(what: str) -> None:
         made.append(place)
 
 
+# Graphs -------------------------------------------------------------------------------------------------
+
+_graph: Graph | None = None  # the one that is being recorded
+
+
+class Graph:
+    """Operations on memory at fixed addresses, done at each launch. While they are recorded nothing happens
+    to the device: what was changed for the sake of shapes is put back, and results are not there yet."""
+
+    def __init__(self):
+        self._operations, self._undo = [], []
+        self.results = []  # what its operations write for the first time
+        self._outside: list[weakref.ref] = []  # memory that it does not own
+
+    def do(self, compute, sources, written, finish):
+        """The result of an operation, which is noted."""
+        for source in sources:
+            owner = source.base if isinstance(source, ndarray) and source.base is not None else source
+            if isinstance(owner, ndarray) and owner.graph is not self:
+                self._outside.append(weakref.ref(owner))
+        self._undo += [(array, array.copy()) for array in written]
+        hosts = [x._host for x in sources if isinstance(x, ndarray)]
+        result = finish(compute(), *sources)
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        targets = [
+            part._host
+            for part in parts
+            if isinstance(part, ndarray) and not any(np.may_share_memory(part._host, host) for host in hosts)
+        ]
+        if targets or written:
+            self.results += targets
+
+            def operation():
+                again = compute()
+                for target, value in zip(targets, again if isinstance(again, (tuple, list)) else (again,)):
+                    target[...] = value
+
+            self._operations.append(operation)
+        return result
+
+    def end(self) -> Graph:
+        for array, before in reversed(self._undo):
+            array[...] = before
+        for result in self.results:
+            result.fill(np.nan if result.dtype.kind == "f" else 77)
+        return self
+
+    def launch(self, stream=None) -> None:
+        if any(owner() is None for owner in self._outside):
+            raise RuntimeError("the graph uses memory that was freed since it was recorded")
+        for operation in self._operations:
+            operation()
+
+
+def _do(compute, sources, written=(), finish=None):
+    """The result of an operation on `sources` that writes into the host arrays `written`."""
+    finish = finish or _device
+    return finish(compute(), *sources) if _graph is None else _graph.do(compute, sources, written, finish)
+
+
+def _allocated(array: ndarray) -> ndarray:
+    """Memory that nothing has written into."""
+    if _graph is not None:
+        _graph.results.append(array._host)
+    return array
+
+
+def _refuse_while_capturing(library: str) -> None:
+    if _graph is not None:
+        raise NotImplementedError(f"calling {library} API during stream capture is currently unsupported")
+
+
+class Cublas:
+    """The functions of libcublas, on addresses in the memory of the double."""
+
+    def cublasCreate_v2(self, handle) -> int:
+        return 0
+
+    def cublasSetStream_v2(self, handle, stream) -> int:
+        return 0
+
+    def cublasSetWorkspace_v2(self, handle, workspace, size) -> int:
+        return 0
+
+    def cublasGemmStridedBatchedEx(self, handle, of_a, of_b, m, n, k, alpha, *rest) -> int:
+        """C = α op(A) op(B) + β C, column by column: op(A) (m, k), op(B) (k, n), C (m, n)."""
+        (a, _, lda, next_a), (b, _, ldb, next_b) = rest[:4], rest[4:8]
+        beta, c, kind, ldc, next_c, count, _, _ = rest[8:]
+        number = (ctypes.c_float, ctypes.c_double)[kind]
+
+        def matrices(address, rows: int, columns: int, lead: int, step, transposed: bool):
+            if transposed:
+                return matrices(address, columns, rows, lead, step, False).transpose(0, 2, 1)
+            assert lead >= rows, f"cuBLAS: leading dimension {lead} of {rows} rows"
+            extent = (count - 1) * step.value + (columns - 1) * lead + rows
+            flat = np.ctypeslib.as_array((number * extent).from_address(address.value))
+            strides = [flat.itemsize * elements for elements in (step.value, 1, lead)]
+            return np.lib.stride_tricks.as_strided(flat, (count, rows, columns), strides)
+
+        alpha, beta = alpha._obj.value, beta._obj.value
+        a, b = matrices(a, m, k, lda, next_a, of_a == 1), matrices(b, k, n, ldb, next_b, of_b == 1)
+        c = matrices(c, m, n, ldc, next_c, False)
+
+        def multiply():
+            c[...] = alpha * (a @ b) + (beta * c if beta else 0)
+
+        _do(multiply, (), [c])
+        return 0
+
+
+class Stream:
+    """A queue of operations, which are done at once."""
+
+    ptr = 4242
+
+    def __init__(self, null=False, non_blocking=False):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def synchronize(self) -> None:
+        if _graph is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    def begin_capture(self, mode=None) -> None:
+        global _graph
+        _graph = Graph()
+
+    def end_capture(self) -> Graph:
+        global _graph
+        graph, _graph = _graph, None
+        return graph.end()
+
+
 # In and out of the wrapper ------------------------------------------------------------------------------
 
 
 def _new(host: np.ndarray, base=None) -> ndarray:
     array = object.__new__(ndarray)
-    array._host, array.base = host, base
+    array._host, array.base, array.graph = host, base, _graph
     return array
 
 
@@ -158,18 +305,22 @@ def _index(index, shape: tuple[int, ...]) -> tuple:
     return tuple(plain) if any(part is ... for part in plain) else (*plain, ...)
 
 
+def _arrays_in(index) -> list:
+    return [part for part in (index if isinstance(index, tuple) else (index,)) if isinstance(part, ndarray)]
+
+
 # Arrays -------------------------------------------------------------------------------------------------
 
 
 class ndarray:
     """An array on the device."""
 
-    __slots__ = ("__weakref__", "_host", "base")
+    __slots__ = ("__weakref__", "_host", "base", "graph")
     __hash__ = None
     __array_priority__ = 100
 
     def __init__(self, shape, dtype=float, order="C"):
-        self._host, self.base = np.empty(shape, dtype, order), None
+        self._host, self.base, self.graph = np.empty(shape, dtype, order), None, _graph
 
     # To the host: only when asked, and never unnoticed.
 
@@ -239,13 +390,17 @@ class ndarray:
     def __getitem__(self, index):
         if any(map(_is_mask, index if isinstance(index, tuple) else (index,))):
             _transfer("reading by a mask")
-        return _device(self._host[_index(index, self.shape)], self)
+        return _do(lambda: self._host[_index(index, self.shape)], (self, *_arrays_in(index)))
 
     def __setitem__(self, index, value):
         if isinstance(value, (list, np.ndarray)) and np.size(value) != 1:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
-        value = value.item() if isinstance(value, np.ndarray) else _operand(value)
-        self._host[_index(index, self.shape)] = value
+        plain = value.item() if isinstance(value, np.ndarray) else _operand(value)
+
+        def assign():
+            self._host[_index(index, self.shape)] = plain
+
+        _do(assign, (self, value, *_arrays_in(index)), [self._host])
 
     # The rest of the operators.
 
@@ -264,6 +419,11 @@ class ndarray:
     @property
     def T(self):
         return _device(self._host.T, self)
+
+    @property
+    def data(self):
+        """The address in the memory of the device."""
+        return SimpleNamespace(ptr=self._host.ctypes.data)
 
 
 def _leaves_to(other) -> bool:
@@ -294,13 +454,22 @@ class Ufunc:
         if wrong:
             raise TypeError(f"Wrong arguments {wrong}")
         plain = None if out is None else _array(out, "out")
-        return _device(self._ufunc(*map(_operand, args), out=plain, **kwargs), out)
+        operands = list(map(_operand, args))
+        written = [] if out is None else [plain]
+        return _do(lambda: self._ufunc(*operands, out=plain, **kwargs), (out, *args), written)
 
     def at(self, a, indices, b):
         """a[indices] = ufunc(a[indices], b), where indices may repeat."""
         if self.__name__ not in ("add", "maximum", "minimum"):
             raise NotImplementedError(f"`{self.__name__}.at` is not supported yet")
-        self._ufunc.at(_array(a, "a"), _index(indices, a.shape), _operand(b))
+        target, values = _array(a, "a"), _operand(b)
+        sources = (a, b, *_arrays_in(indices))
+        _do(lambda: self._ufunc.at(target, _index(indices, a.shape), values), sources, [target])
+
+
+def _flat(args) -> list:
+    """The arguments, with what is in lists."""
+    return [x for arg in args for x in (arg if isinstance(arg, (list, tuple)) else [arg])]
 
 
 def _checker(name: str, signature: str):
@@ -323,8 +492,22 @@ def _function(name: str, signature: str, function, of_an_array=False, finish=_de
                 _array(x, parameter)
         if name in WAITING or (name == "repeat" and isinstance(given["repeats"], ndarray)):
             _transfer(f"{name}()")
+        if name in ("empty", "empty_like"):  # no operation
+            return _allocated(finish(function(*map(_host, args), **kwargs)))
+        if name in CUBLAS:
+            _refuse_while_capturing("cuBLAS")
+        if name in LINALG:
+            _refuse_while_capturing("cuSOLVER")
+        if name == "einsum" and len(args) > 2:  # which ends in a product of matrices
+            _refuse_while_capturing("cuBLAS")
+        if name in ("concatenate", "stack") and _graph is not None and len(args[0]) > 8:
+            raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
+        hosts = list(map(_host, args))
         plain = {key: _host(value) for key, value in kwargs.items()}
-        return finish(function(*map(_host, args), **plain), *args, *kwargs.values())
+        changed = [*args[:1]] if name in IN_PLACE else []
+        changed = [x._host for x in (*changed, kwargs.get("out")) if isinstance(x, ndarray)]
+        sources = (*_flat(args), *kwargs.values())
+        return _do(lambda: function(*hosts, **plain), sources, changed, finish)
 
     on_device.__name__ = on_device.__qualname__ = name
     on_device.__signature__ = inspect.signature(check)
@@ -380,12 +563,76 @@ def _of(module, name: str):
     return OTHERWISE.get(name) or getattr(module, name)
 
 
+# Kernels, whose C++ is Python, but for types.
+
+
+class ElementwiseKernel:
+    """A kernel of CuPy's; T is the dtype of the arrays."""
+
+    def __init__(self, in_params: str, out_params: str, operation: str, name: str):
+        self.name = name
+        self._inputs, self._outputs = _declared(in_params), _declared(out_params)
+        self._code = [part.strip().removeprefix("T ") for part in operation.split(";") if part.strip()]
+
+    def __call__(self, *args):
+        n = len(self._inputs)
+        assert len(args) in (n, n + len(self._outputs)), f"{self.name}: {len(args)} arguments"
+        (dtype,) = {x.dtype for x in args if isinstance(x, ndarray)}
+        hosts, written = list(map(_operand, args[:n])), [_array(x, self.name) for x in args[n:]]
+
+        def compute():
+            values = {**KERNEL_FUNCTIONS, "T": lambda x: np.asarray(x).astype(dtype)}
+            values |= zip(self._inputs, (x if isinstance(x, np.ndarray) else dtype.type(x) for x in hosts))
+            values |= zip(self._outputs, (x.copy() for x in written))
+            for statement in self._code:
+                exec(statement, values)
+            results = [values[name] for name in self._outputs]
+            for target, result in zip(written, results):
+                target[...] = result
+            assert all(result.dtype == dtype for result in results)
+            return None if written else results[0]
+
+        return _do(compute, args, written)
+
+
+class ReductionKernel:
+    """A kernel of CuPy's that adds up."""
+
+    def __init__(self, in_params, out_params, map_expr, reduce_expr, post_map_expr, identity, name):
+        assert (reduce_expr, identity) == ("a + b", "0")
+        (output,) = _declared(out_params)
+        assert post_map_expr == f"{output} = a"
+        self._inputs, self._code = _declared(in_params), map_expr
+
+    def __call__(self, *args, axis=None, keepdims=False):
+        hosts = [_array(x, "args") for x in args]
+
+        def compute():
+            values = {**KERNEL_FUNCTIONS, **dict(zip(self._inputs, hosts))}
+            return np.sum(eval(self._code, values), axis=axis, keepdims=keepdims)
+
+        return _do(compute, args)
+
+
+KERNEL_FUNCTIONS = {
+    **{name: getattr(np, name) for name in ("exp", "log1p", "sqrt", "fabs")},
+    **{"max": np.maximum, "min": np.minimum},
+}
+
+
+def _declared(params: str) -> list[str]:
+    """The names in "T x, T y"."""
+    return [param.split()[1] for param in params.split(",")]
+
+
 # At the border.
 
 
 def array(obj, dtype=None, copy=True, order="K"):
     if isinstance(obj, ndarray):
-        return _device(np.array(obj._host, dtype=dtype, order=order, copy=copy or None), obj)
+        return _do(lambda: np.array(obj._host, dtype=dtype, order=order, copy=copy or None), (obj,))
+    if _graph is not None:
+        raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
     host = np.array(obj, dtype=dtype, order=order)
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
@@ -406,29 +653,59 @@ def byte_bounds(a):
 
 def as_strided(x, shape=None, strides=None):
     # CuPy makes it of the mere address.
-    return _new(np.lib.stride_tricks.as_strided(_array(x, "x"), shape, strides))
+    view = _new(np.lib.stride_tricks.as_strided(_array(x, "x"), shape, strides))
+    view.graph = x.graph
+    return view
 
 
 # Random numbers.
 
 
-class XORWOW:
-    """A source of random bits."""
+class Philox4x3210:
+    """A source of random bits, whose state is in the memory of the device."""
 
     def __init__(self, seed=None, *, size=-1):
-        self._source = np.random.default_rng(seed)
+        self._bits = np.random.Philox(seed)
+        self._state = _new(self._numbers())
+
+    def _numbers(self) -> np.ndarray:
+        state = self._bits.state
+        parts = [*state["state"].values(), state["buffer"]]
+        rest = [state[name] for name in ("buffer_pos", "has_uint32", "uinteger")]
+        return np.concatenate([*parts, np.array(rest, "uint64")])
+
+    def draw(self, name: str, *args, **kwargs):
+        """A draw from the state in the device's memory, which it changes."""
+        numbers = self._state._host
+        pos, has, uinteger = map(int, numbers[10:])
+        self._bits.state = {
+            **self._bits.state,
+            **{"state": {"counter": numbers[:4], "key": numbers[4:6]}, "buffer": numbers[6:10]},
+            **{"buffer_pos": pos, "has_uint32": has, "uinteger": uinteger},
+        }
+        drawn = getattr(np.random.Generator(self._bits), name)(*args, **kwargs)
+        numbers[...] = self._numbers()
+        return drawn
 
 
 class Generator:
     """Draws from distributions."""
 
-    def __init__(self, bit_generator: XORWOW):
-        self._source = bit_generator._source
+    def __init__(self, bit_generator: Philox4x3210):
+        self._bits = bit_generator
 
     def __getattr__(self, name: str):
         if name not in RANDOM:
             raise AttributeError(f"'Generator' object has no attribute {name!r}")
-        return _function(name, RANDOM[name], getattr(self._source, name))
+        bits = self._bits
+        draw = partial(bits.draw, name)
+
+        def on_device(*args, **kwargs):
+            _checker(name, RANDOM[name])(*args, **kwargs)
+            hosts, plain = list(map(_host, args)), {key: _host(value) for key, value in kwargs.items()}
+            return _do(lambda: draw(*hosts, **plain), (bits._state, *args), [bits._state._host])
+
+        return on_device
 
 
 # The module -----------------------------------------------------------------------------------------------
@@ -451,10 +728,18 @@ def _module() -> ModuleType:
         asarray=asarray,
         asnumpy=asnumpy,
         byte_bounds=byte_bounds,
+        ElementwiseKernel=ElementwiseKernel,
+        ReductionKernel=ReductionKernel,
         linalg=SimpleNamespace(**linalg),
         lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided)),
-        random=SimpleNamespace(Generator=Generator, XORWOW=XORWOW),
-        cuda=SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None)),
+        random=SimpleNamespace(Generator=Generator, Philox4x3210=Philox4x3210),
+        cuda=SimpleNamespace(
+            Device=lambda: SimpleNamespace(synchronize=lambda: None),
+            Stream=Stream,
+            MemoryPool=lambda: SimpleNamespace(malloc=None),
+            using_allocator=lambda allocator: nullcontext(),
+            runtime=SimpleNamespace(runtimeGetVersion=lambda: 13020),
+        ),
     )
     return module
 

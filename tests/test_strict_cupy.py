@@ -164,7 +164,7 @@ def test_linear_algebra_that_cupy_does_not_have(name):
 )
 def test_distributions_that_cupy_does_not_have(name):
     with pytest.raises(AttributeError, match=f"'Generator' object has no attribute '{name}'"):
-        getattr(cupy.random.Generator(cupy.random.XORWOW(0)), name)
+        getattr(cupy.random.Generator(cupy.random.Philox4x3210(0)), name)
 
 
 REFUSED_ARGUMENTS = {
@@ -294,7 +294,7 @@ def test_numpys_functions_of_it_are_the_devices(c):
 
 def test_random_numbers():
     def draws():
-        generator = cupy.random.Generator(cupy.random.XORWOW(3, size=256))
+        generator = cupy.random.Generator(cupy.random.Philox4x3210(3, size=256))
         return [
             generator.standard_normal((2, 3), dtype="float32"),
             generator.random(4),
@@ -305,7 +305,7 @@ def test_random_numbers():
     for a, b in zip(draws(), draws()):
         np.testing.assert_array_equal(host(a), host(b))
     with pytest.raises(TypeError, match="unexpected keyword argument 'endpoints'"):
-        cupy.random.Generator(cupy.random.XORWOW(0)).integers(3, endpoints=True)
+        cupy.random.Generator(cupy.random.Philox4x3210(0)).integers(3, endpoints=True)
 
 
 # Transfers ----------------------------------------------------------------------------------------------

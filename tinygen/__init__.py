@@ -4,6 +4,7 @@ from . import backend, data, distributions, gradients, metrics, models, nn, ops,
 from .autodiff import Tensor, grad, no_grad, primitive
 from .backend import device, seed, set_device
 from .profiler import profile
+from .recording import replay
 from .training import load, save
 
 __version__ = "0.1.0"

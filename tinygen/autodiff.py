@@ -278,6 +278,10 @@ _last_change = 0
 def note_change(array) -> None:
     """Tell the engine that an array was changed in place: a graph that still needs its old values
     refuses to run backward. The data setter calls this, and so does whoever writes into a Tensor's array."""
+    backend.each_time(lambda: _note_change(array))
+
+
+def _note_change(array) -> None:
     global _last_change
     owner = array
     while owner.base is not None:

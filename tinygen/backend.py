@@ -40,9 +40,11 @@ class Device(NamedTuple):
     name: str
     module: ModuleType
     to_host: Callable[[Any], numpy.ndarray]  # device array -> NumPy array
-    random: Callable[[numpy.random.SeedSequence], Any]  # -> the module's own generator
+    random: Callable[[numpy.random.SeedSequence], tuple[Any, Any]]  # -> random bits, generator of these
+    copy_bits: Callable[[Any, Any], None]  # put random bits where others are
     byte_bounds: Callable[[Any], tuple[int, int]]  # array -> the addresses that it spans
     wait: Callable[[], None]  # until all that was asked of it is done
+    cublas: Callable[[], Any] | None  # the library with its matrix products; None: not a GPU
     workspace: int  # elements of scratch memory at which chunked algorithms run best
 
 
@@ -51,11 +53,22 @@ def _cpu() -> Device:
         "cpu",
         numpy,
         to_host=lambda array: array,
-        random=numpy.random.default_rng,
+        random=_numpys_random,
+        copy_bits=_copy_numpys_bits,
         byte_bounds=numpy.lib.array_utils.byte_bounds,
         wait=lambda: None,
+        cublas=None,
         workspace=1 << 18,  # 1 MiB of float32: about a core's level-2 cache
     )
+
+
+def _numpys_random(seeds: numpy.random.SeedSequence):
+    generator = numpy.random.default_rng(seeds)
+    return generator.bit_generator, generator
+
+
+def _copy_numpys_bits(target, source) -> None:
+    target.state = source.state
 
 
 def _cuda() -> Device:
@@ -69,16 +82,25 @@ def _cuda() -> Device:
             "device 'cuda' needs a GPU with CuPy (pip install 'tinygen[cuda12]' or 'tinygen[cuda13]'), "
             f"and it does not work here: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         ) from None
+
+    def random(seeds: numpy.random.SeedSequence):
+        # CuPy's seeds are one 32-bit number; a fixed state size gives the same stream on every GPU. Philox
+        # counts, so that to start it, as for every step of a training, costs next to nothing.
+        bits = cupy.random.Philox4x3210(int(seeds.generate_state(1)[0]), size=32 * 256)
+        return bits, cupy.random.Generator(bits)
+
+    def copy_bits(target, source) -> None:
+        target._state[...] = source._state  # CuPy has no public name for it
+
     return Device(
         "cuda",
         cupy,
         to_host=cupy.asnumpy,
-        # CuPy's seeds are one 32-bit number; a fixed state size gives the same stream on every GPU.
-        random=lambda seeds: cupy.random.Generator(
-            cupy.random.XORWOW(int(seeds.generate_state(1)[0]), size=256 * 256)
-        ),
+        random=random,
+        copy_bits=copy_bits,
         byte_bounds=cupy.byte_bounds,
         wait=lambda: cupy.cuda.Device().synchronize(),
+        cublas=lambda: ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}"),
         workspace=1 << 27,  # launches cost more than memory: few, large chunks
     )
 
@@ -132,6 +154,11 @@ def current_device() -> Device:
     return _current
 
 
+def on_gpu() -> bool:
+    """Whether the current device is a GPU."""
+    return _current.cublas is not None
+
+
 def device_of(array) -> str:
     """The name of the device on which an array or a NumPy scalar lives; "" for what is neither."""
     if isinstance(array, numpy.generic):
@@ -154,6 +181,8 @@ def to_host(array) -> numpy.ndarray:
 
 def matmul(a, b, out=None):
     """a @ b for arrays of two or more axes, batch axes broadcast: every matrix product goes here."""
+    if _products is not None:
+        return _products(a, b, out)
     # Of two matrices `dot` is the same product, in half a microsecond less.
     return xp.dot(a, b, out) if a.ndim == 2 == b.ndim else xp.matmul(a, b, out=out)
 
@@ -161,6 +190,63 @@ def matmul(a, b, out=None):
 def byte_bounds(array) -> tuple[int, int]:
     """The range of addresses that an array's elements lie in, (first, one past the last)."""
     return _current.byte_bounds(array)
+
+
+# Recorded steps (see recording.py) -----------------------------------------------------------------------
+
+_products: Callable | None = None  # what computes matrix products instead of the array module
+_before_replays: list[Callable] | None = None  # what the host has to do before a replay of what is recorded
+
+
+@contextlib.contextmanager
+def products_by(matmul: Callable):
+    """Inside the block matrix products go to matmul(a, b, out)."""
+    global _products
+    _products = matmul
+    try:
+        yield
+    finally:
+        _products = None
+
+
+@contextlib.contextmanager
+def recording(before_replays: list[Callable], matmul: Callable):
+    """Inside the block a step is recorded; to the list comes what the host has to do before each replay."""
+    global _before_replays
+    _before_replays = before_replays
+    try:
+        with products_by(matmul):
+            yield
+    finally:
+        _before_replays = None
+
+
+def is_recording() -> bool:
+    return _before_replays is not None
+
+
+def each_time(function: Callable[[], None]) -> None:
+    """Call a function, which does something on the host, now; or, in a step that is recorded, before each of
+    its replays."""
+    if _before_replays is None:
+        function()
+    else:
+        _before_replays.append(function)
+
+
+def varying(compute: Callable[[], tuple[float, ...]], count: int, dtype) -> tuple:
+    """`count` numbers that compute() makes on the host for this step. In a step that is recorded they are
+    arrays () of the device, which get their values before each replay."""
+    if _before_replays is None:
+        return compute()
+    numbers = tuple(xp.empty((), dtype) for _ in range(count))
+
+    def fill():
+        for number, value in zip(numbers, compute()):
+            number.fill(value)
+
+    _before_replays.append(fill)
+    return numbers
 
 
 # Random numbers ------------------------------------------------------------------------------------
@@ -173,8 +259,12 @@ class Generator:
     `with Generator(seed, step):` it draws wherever no other is passed."""
 
     def __init__(self, *key: int):
+        if _before_replays is not None:
+            raise RuntimeError(
+                "Generator: a recorded step would start it anew each time; give it as an argument"
+            )
         # SeedSequence pads with zeros: without the length, (0,) and (0, 0) would be one stream.
-        self._source = _current.random(numpy.random.SeedSequence((len(key), *key)))
+        self._bits, self._source = _current.random(numpy.random.SeedSequence((len(key), *key)))
         self._device = _current.name
         self._before: list[Generator | None] = []
 
@@ -188,6 +278,10 @@ class Generator:
         before = self._before.pop()
         if before is not None:
             _default_generators[self._device] = before
+
+    def follow(self, other: Generator) -> None:
+        """Draw from now on what the other one, of the same device, would draw."""
+        _current.copy_bits(self._bits, other._bits)
 
     def normal(self, shape, dtype="float32"):
         """Draws from N(0, 1)."""

@@ -20,6 +20,7 @@ from typing import Any
 from . import backend, ops
 from .autodiff import Leaf, Tensor, no_grad, note_change
 from .backend import xp
+from .kernels import kernel
 
 # Added to each gradient. Where one stays 0, as for the weights of a unit that is never active, averages would
 # shrink into the subnormal numbers of float32 and stick there, on which a processor can be 45 times slower.
@@ -68,19 +69,24 @@ class Optimizer:
         Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
         optimizer was made, and ValueError for a gradient of another shape or a learning rate that is no
         number; nothing has changed then."""
-        self._check_parameters("step")
         self._check_gradients()
-        lr = self._rate(self.t + 1)
+        numbers = backend.varying(self._begin_step, self.COUNT, self._flat.dtype)
         reports = [watcher(self) for watcher in step_watchers]
-        self.t += 1
         size = max(1, backend.current_device().workspace // 2)
         for start in range(0, self._flat.size, size):  # each piece to its end while it is in the cache
             piece = slice(start, start + size)
             averages = {name: average[piece] for name, average in self._averages.items()}
-            self._update(self._flat[piece], self._gathered(piece), lr, **averages)
+            self._update(self._flat[piece], self._gathered(piece), *numbers, **averages)
         note_change(self._flat)
         for report in reports:
             report()
+
+    def _begin_step(self) -> tuple[float, ...]:
+        """What the host does at the beginning of a step: it counts, and computes the numbers of this step."""
+        self._check_parameters("step")
+        lr = self._rate(self.t + 1)
+        self.t += 1
+        return self._numbers(lr)
 
     def _gathered(self, piece: slice):
         """The gradients, all in a row, of a piece of the flat array."""
@@ -124,9 +130,15 @@ class Optimizer:
             if p.grad is not None and p.grad.shape != p.shape:
                 raise ValueError(f"{step}: {_label(position, p)} has a gradient of shape {p.grad.shape}")
 
-    def _update(self, theta, g, lr: float, **averages) -> None:
-        """Make step `t` for a piece of the parameters: move theta, a flat array, by the gradient g, whose
-        memory may be used for other things."""
+    COUNT = 1  # of the numbers below
+
+    def _numbers(self, lr: float) -> tuple[float, ...]:
+        """The numbers by which step `t` moves all parameters."""
+        return (lr,)
+
+    def _update(self, theta, g, *numbers, **averages) -> None:
+        """Make a step for a piece of the parameters: move theta, a flat array, by the gradient g, whose
+        memory may be used for other things. The numbers are floats, or arrays () in a recorded step."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,7 +198,7 @@ class SGD(Optimizer):
         self.momentum = float(momentum)
         self._averages = {"b": xp.zeros_like(self._flat)}
 
-    def _update(self, theta, g, lr: float, b) -> None:
+    def _update(self, theta, g, lr, b) -> None:
         b *= self.momentum
         b += g
         theta -= xp.multiply(b, lr, out=g)
@@ -210,15 +222,22 @@ class RMSProp(Optimizer):
         self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
         self._decays = {"alpha": self.alpha}
 
-    def _update(self, theta, g, lr: float, v) -> None:
+    def _numbers(self, lr: float) -> tuple[float, ...]:
+        return (lr / self._to_root_v,)
+
+    @property
+    def _to_root_v(self) -> float:
+        """What turns the root of the stored average into √v."""
+        return math.sqrt(1 - self.alpha)
+
+    def _update(self, theta, g, size, v) -> None:
         v *= self.alpha
         square = g * g
         v += square
-        to_root_v = math.sqrt(1 - self.alpha)  # what turns the root of the stored average into √v
         root = xp.sqrt(v, out=square)
-        root += self.eps / to_root_v
+        root += self.eps / self._to_root_v
         g /= root
-        g *= lr / to_root_v
+        g *= size
         theta -= g
 
 
@@ -248,21 +267,36 @@ class Adam(Optimizer):
         self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
         self._decays = {"betas": list(self.betas)}
 
-    def _update(self, theta, g, lr: float, m, v) -> None:
+    COUNT = 2
+
+    def _numbers(self, lr: float) -> tuple[float, ...]:
+        """(eps, size): θ ← θ − size m / (√v + eps), with the stored averages."""
         (beta1, beta2), t = self.betas, self.t
-        m *= beta1
-        m += g
-        v *= beta2
-        g *= g
-        v += g
         # What turns the stored averages into m̂ and √v̂.
         to_m_hat = (1 - beta1) / (1 - beta1**t)
         to_root_v_hat = math.sqrt((1 - beta2) / (1 - beta2**t))
-        root = xp.sqrt(v, out=g)
-        root += self.eps / to_root_v_hat
-        move = xp.divide(m, root, out=g)
-        move *= lr * to_m_hat / to_root_v_hat
-        theta -= move
+        return self.eps / to_root_v_hat, lr * to_m_hat / to_root_v_hat
+
+    def _update(self, theta, g, eps, size, m, v) -> None:
+        _adam(g, *self.betas, eps, size, theta, m, v)
+
+
+@kernel(
+    "T g, T beta1, T beta2, T eps, T size",
+    "T theta, T m, T v",
+    "m = beta1 * m + g; v = beta2 * v + g * g; theta -= size * m / (sqrt(v) + eps)",
+)
+def _adam(g, beta1, beta2, eps, size, theta, m, v) -> None:
+    m *= beta1
+    m += g
+    v *= beta2
+    g *= g
+    v += g
+    root = xp.sqrt(v, out=g)
+    root += eps
+    move = xp.divide(m, root, out=g)
+    move *= size
+    theta -= move
 
 
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..autodiff import Tensor, primitive
 from ..backend import xp
+from ..kernels import kernel
 
 NONZERO = "nonzero"
 POSITIVE = "positive"
@@ -207,6 +208,7 @@ tanh.vjp("x", lambda g, out: g - g * (out * out), formula="x̄ = (1 − y²) ȳ"
 
 
 @primitive(domain=REAL)
+@kernel("T x", "T y", "T e = exp(-fabs(x)); y = max(e, T(x >= 0)) / (1 + e)")
 def sigmoid(x):
     """σ(x) = 1 / (1 + e⁻ˣ), to full relative precision at both ends."""
     e = xp.exp(-abs(x))
@@ -217,6 +219,7 @@ sigmoid.vjp("x", lambda g, out: g * (out * (1 - out)), formula="x̄ = ȳ y (1 �
 
 
 @primitive(domain=REAL)
+@kernel("T x", "T y", "y = max(x, T(0)) + log1p(exp(-fabs(x)))")
 def softplus(x):
     """log(1 + eˣ), without overflow."""
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
@@ -226,6 +229,7 @@ softplus.vjp("x", lambda g, x: g * sigmoid(x), formula="x̄ = ȳ σ(x)")
 
 
 @primitive(domain=REAL)
+@kernel("T x", "T y", "y = min(x, T(0)) - log1p(exp(-fabs(x)))")
 def log_sigmoid(x):
     """log σ(x) = −softplus(−x)."""
     return xp.minimum(x, 0) - xp.log1p(xp.exp(-abs(x)))
@@ -358,6 +362,7 @@ logaddexp.vjp("b", lambda g, a, b: g * sigmoid(b - a), formula="b̄ = ȳ σ(b �
 
 
 @primitive(domain=REAL)
+@kernel("T l, T x", "T y", "y = x * l - (max(l, T(0)) + log1p(exp(-fabs(l))))")
 def _bernoulli_log_likelihood(logits, x):
     return x * logits - (xp.maximum(logits, 0) + xp.log1p(xp.exp(-abs(logits))))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
+from ..kernels import scalar_products
 from .elementwise import raw
 from .linalg import matmul
 from .shaping import reshape
@@ -32,8 +33,7 @@ def _mean(x, axis: int):
 
 @primitive(domain="real")
 def _dot(a, b, *, axis):
-    """The scalar products of the columns (axis 0) or rows (1) of two matrices; the axis is kept."""
-    return xp.expand_dims(xp.einsum("ij,ij->j" if axis == 0 else "ij,ij->i", a, b), axis)
+    return scalar_products(a, b, axis)
 
 
 _dot.vjp("a", lambda g, b: g * b, formula="ā = ȳ b")
