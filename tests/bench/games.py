@@ -7,6 +7,8 @@ import numpy as np
 
 ROWS = [
     "GAN 784-512-512-1",
+    "LSGAN 784-512-512-1",
+    "hinge GAN 784-512-512-1",
     "SN-GAN 784-512-512-1",
     "WGAN 784-512-512-1",
     "WGAN-GP 784-512-512-1",
@@ -18,7 +20,7 @@ BATCH, LATENTS, CLIP, PENALTY = 64, 64, 0.01, 10.0
 
 def iteration(library: str, row: str):
     """MLPs are 64-512-512-784 against 784-512-512-1. Those with convolutions have kernels 4x4 with stride 2,
-    64 and 128 channels, DCGAN with batch normalization. Adam; RMSProp in WGAN."""
+    64 and 128 channels, DCGAN with batch normalization. Adam; RMSProp in WGAN and hinge GAN."""
     game = _game(row)
     shape = (28, 28, 1) if row.endswith("28x28") else (784,)
     n = game.critic_steps * BATCH
@@ -42,6 +44,10 @@ def _game(row: str):
         return adversarial.WGANGP(generator, critic, LATENTS, penalty=PENALTY)
     if row.startswith("WGAN"):
         return adversarial.WGAN(generator, critic, LATENTS, c=CLIP)
+    if row.startswith("LSGAN"):
+        return adversarial.LSGAN(generator, critic, LATENTS)
+    if row.startswith("hinge"):
+        return adversarial.HingeGAN(generator, critic, LATENTS)
     if row.startswith("SN-GAN"):
         return adversarial.SNGAN(generator, critic, LATENTS)
     return adversarial.GAN(generator, critic, LATENTS)
@@ -98,8 +104,8 @@ def _torch(library: str, game, x):
         _normalize(critic, game.critic)
     players = [_parameters(network) for network in networks]
     real = batch(x, library)
-    if kind == "WGAN":
-        optimizers = [torch.optim.RMSprop(player, lr=0.00005) for player in players]
+    if kind in ("WGAN", "HingeGAN"):
+        optimizers = [torch.optim.RMSprop(player, lr=of.lr) for player, of in zip(players, _optimizers(game))]
     else:
         settings = [
             {"lr": optimizer.lr, "betas": optimizer.betas, "eps": optimizer.eps}
@@ -113,7 +119,9 @@ def _torch(library: str, game, x):
         of_real, of_fake = critic(torch.cat([x, fake])).chunk(2)
         if kind == "GAN":
             return softplus(-of_real).mean() + softplus(of_fake).mean()
-        if kind == "SNGAN":
+        if kind == "LSGAN":
+            return 0.5 * ((of_real - 1) ** 2).mean() + 0.5 * (of_fake**2).mean()
+        if kind in ("SNGAN", "HingeGAN"):
             return relu(1 - of_real).mean() + relu(1 + of_fake).mean()
         loss = of_fake.mean() - of_real.mean()
         if kind == "WGANGP":
@@ -125,6 +133,8 @@ def _torch(library: str, game, x):
 
     def generator_loss(z):
         numbers = critic(generator(z))
+        if kind == "LSGAN":
+            return 0.5 * ((numbers - 1) ** 2).mean()
         return softplus(-numbers).mean() if kind in ("GAN", "DCGAN") else -numbers.mean()
 
     def descend(player, loss):

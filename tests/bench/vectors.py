@@ -1,4 +1,5 @@
-"""Training steps of models of vectors: VAE, MADE and MAF; and samples of MADE. Of VAE also with convolutions.
+"""Training steps of models of vectors: VAE, MADE and MAF, and samples of MADE. Of VAE also with convolutions,
+and with an inverse autoregressive flow.
 
 In PyTorch masked layers multiply their weights by the masks in each step, as is usual, and samples of an
 autoregressive model take a pass of the network for each element.
@@ -12,7 +13,8 @@ import numpy as np
 from training import step_in_tinygen, step_in_torch, step_on_bits
 
 BITS, VAE_BATCH, LATENTS, HIDDEN = 784, 128, 20, 400
-VAES = ["784-400-400-20", "convolutional 28x28"]
+VAES = ["784-400-400-20", "IAF 784-400-400-20", "convolutional 28x28"]
+IAF_HIDDEN, IAF_LAYERS, IAF_CONTEXT = [64], 2, 32
 MADE_HIDDEN = {"784-500": [500], "784-500-500": [500, 500]}  # the row's name: hidden layers
 MADE_BATCH, MADE_SAMPLES = 100, 64
 MAF_INPUTS = {"5 layers, 64 inputs": 64, "5 layers, 784 inputs": 784}  # the row's name: D
@@ -28,7 +30,8 @@ def _bits(n: int):
 
 def vae(library: str, row: str):
     """One training step, Bernoulli likelihood, batch 128, Adam: of MLPs 784-400-400-20 and back, or of two
-    convolutions with stride 2 to 16 and 32 channels and a layer of 400 units, and back."""
+    convolutions with stride 2 to 16 and 32 channels and a layer of 400 units, and back. With IAF the
+    posterior goes through two flows of 64 units, which see 32 more numbers that the encoder makes."""
     model, x = _vae(row), _bits(VAE_BATCH)
     if row.startswith("convolutional"):
         x = x.reshape(-1, 28, 28, 1)
@@ -44,6 +47,8 @@ def _vae(row: str):
     """The same weights each time."""
     import tinygen as tg
     from tinygen import nn
+    from tinygen.models.flows import IAF
+    from tinygen.models.latent.iaf_vae import IAFVAE
     from tinygen.models.latent.vae import VAE
 
     def mlp(*sizes):
@@ -52,7 +57,12 @@ def _vae(row: str):
 
     tg.seed(0)
     if not row.startswith("convolutional"):
-        encoder, decoder = mlp(BITS, HIDDEN, HIDDEN, 2 * LATENTS), mlp(LATENTS, HIDDEN, HIDDEN, BITS)
+        context = IAF_CONTEXT if row.startswith("IAF") else 0
+        encoder = mlp(BITS, HIDDEN, HIDDEN, 2 * LATENTS + context)
+        decoder = mlp(LATENTS, HIDDEN, HIDDEN, BITS)
+        if context:
+            flow = IAF(LATENTS, IAF_HIDDEN, IAF_LAYERS, context=context)
+            return IAFVAE(encoder, decoder, flow)
         return VAE(encoder, decoder, LATENTS)
     small = (7, 7, 32)
     encoder = nn.Sequential(
@@ -78,16 +88,26 @@ def _vae_torch(library: str, model, x):
     encoder, decoder = sequential(model.encoder, library), sequential(model.decoder, library)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     images = batch(x, library)
+    flows = []  # in the order in which parameters come; draws go through them from the last to the first
+    for part in model.flow.flows if hasattr(model, "flow") else []:
+        network, of_network = _masked_torch(part.flow.network)
+        flows.append(network)
+        parameters += of_network
 
     def loss_of(noise=None):
-        mean, log_variance = encoder(images).chunk(2, dim=1)
+        mean, log_variance, h = encoder(images).tensor_split([LATENTS, 2 * LATENTS], dim=1)
         noise = torch.randn_like(mean) if noise is None else noise
-        logits = decoder(mean + torch.exp(0.5 * log_variance) * noise)
-        reconstruction = -torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, images, reduction="sum"
-        )
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
-        return (divergence - reconstruction) / len(images)
+        z = mean + torch.exp(0.5 * log_variance) * noise
+        if flows:
+            log_q = -0.5 * (noise**2 + log_variance).sum()
+            for network in reversed(flows):
+                z, log_det = _transformed(z, network, h)
+                log_q = log_q - log_det.sum()
+            divergence = log_q + 0.5 * (z**2).sum()
+        else:
+            divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+        nll = torch.nn.functional.binary_cross_entropy_with_logits(decoder(z), images, reduction="sum")
+        return (divergence + nll) / len(images)
 
     noise = torch.tensor(Generator(0).normal((len(x), LATENTS)))
     return step_in_torch(library, parameters, loss_of, model, model.loss(x, Generator(0)), noise)
@@ -172,10 +192,52 @@ def maf(library: str, row: str):
     return step_in_torch(library, parameters, lambda: -log_prob(points).mean(), flow, flow.loss(x))
 
 
-def _maf_torch(flow):
-    """log p(x) as a function in PyTorch, with all μ before all α, and the parameters."""
+def _masked_torch(network):
+    """The network of a layer of a flow for `_transformed`, and its parameters; all μ come before all α."""
     import torch
     from torch_side import filled
+
+    *_, last = network.layers
+    context = network.of_context if network.context else {}
+    of_context = {network.layers[0]: context.get("hidden"), last: context.get("parameters")}
+
+    def turned(layer, array):
+        """As PyTorch has it; ours has μ and α of an element side by side."""
+        array = np.ascontiguousarray(array.T)
+        ours_is_last = layer is last or layer is context.get("parameters")
+        return np.concatenate([array[0::2], array[1::2]]) if ours_is_last else array
+
+    found = []
+    for layer in network.layers:
+        weight, mask = (turned(layer, layer.matrix(t.data)) for t in (layer.weight, layer.mask))
+        linear = filled(torch.nn.Linear(layer.inputs, layer.outputs), weight)
+        linear.bias.data = torch.tensor(turned(layer, layer.bias.data))
+        beside = of_context.get(layer)
+        if beside is not None:
+            weight = turned(beside, beside.weight.data)
+            beside = filled(torch.nn.Linear(beside.inputs, beside.outputs, bias=False), weight)
+        found.append((linear, torch.tensor(mask), beside))
+    parameters = [p for linear, _, _ in found for p in linear.parameters()]
+    return found, parameters + [p for *_, beside in found if beside for p in beside.parameters()]
+
+
+def _transformed(x, network, context=None):
+    """z of x and the log-determinant, by a layer of a flow with |α| < 2."""
+    import torch
+
+    h = x
+    for linear, mask, beside in network:
+        h = torch.relu(h) if h is not x else h
+        h = torch.nn.functional.linear(h, linear.weight * mask, linear.bias)
+        h = h if beside is None else h + beside(context)
+    mu, alpha = h.chunk(2, dim=1)
+    alpha = 2 * torch.tanh(alpha / 2)
+    return (x - mu) * torch.exp(-alpha), -alpha.sum(dim=1)
+
+
+def _maf_torch(flow):
+    """log p(x) as a function in PyTorch, and the parameters."""
+    import torch
 
     layers, parameters = [], []
     for part in flow.flows:
@@ -184,28 +246,9 @@ def _maf_torch(flow):
             layers.append((gamma, beta, torch.zeros(flow.inputs), torch.ones(flow.inputs)))
             parameters += [gamma, beta]
             continue
-        network = []
-        for layer in part.network.layers:
-            weight, mask, bias = (
-                np.ascontiguousarray(array.T)
-                for array in (layer.matrix(layer.weight.data), layer.matrix(layer.mask.data), layer.bias.data)
-            )
-            if layer is part.network.layers[-1]:  # ours has μ and α of an element side by side
-                weight, mask, bias = (np.concatenate([a[0::2], a[1::2]]) for a in (weight, mask, bias))
-            linear = filled(torch.nn.Linear(layer.inputs, layer.outputs), weight)
-            linear.bias.data = torch.tensor(bias)
-            network.append((linear, torch.tensor(mask)))
-            parameters += linear.parameters()
+        network, of_network = _masked_torch(part.network)
         layers.append(network)
-
-    def transformed(x, network):
-        h = x
-        for linear, mask in network:
-            h = torch.relu(h) if h is not x else h
-            h = torch.nn.functional.linear(h, linear.weight * mask, linear.bias)
-        mu, alpha = h.chunk(2, dim=1)
-        alpha = 2 * torch.tanh(alpha / 2)
-        return (x - mu) * torch.exp(-alpha), -alpha.sum(dim=1)
+        parameters += of_network
 
     def normalized(x, gamma, beta, mean, variance):
         m, v = x.mean(dim=0), x.var(dim=0, unbiased=False)
@@ -218,7 +261,7 @@ def _maf_torch(flow):
     def log_prob(x):
         log_det = 0.0
         for layer in layers:
-            x, more = normalized(x, *layer) if isinstance(layer, tuple) else transformed(x, layer)
+            x, more = normalized(x, *layer) if isinstance(layer, tuple) else _transformed(x, layer)
             log_det = log_det + more
         return log_det - 0.5 * (x * x + math.log(2 * math.pi)).sum(dim=1)
 
