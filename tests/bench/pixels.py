@@ -1,4 +1,4 @@
-"""Training steps and samples of PixelCNN and Gated PixelCNN, on 28x28 binary images.
+"""Training steps and samples of PixelCNN and its family, on 28x28 images, binary but for PixelCNN++.
 
 In PyTorch masked kernels are multiplied by their masks in each step, as is usual, and samples take a pass
 over whole images for each of the 784 pixels.
@@ -7,18 +7,28 @@ over whole images for each of the 784 pixels.
 from __future__ import annotations
 
 import numpy as np
-from training import step_on_bits
+from training import step_in_tinygen, step_in_torch, step_on_bits
 
 BATCH = 64
-MODELS = ["PixelCNN", "Gated PixelCNN"]
-SAMPLES = {f"{name}, {n}": (name, n) for name in MODELS for n in (16, 64)}  # the row's name: model, how many
+MODELS = ["PixelCNN", "Gated PixelCNN", "multi-scale PixelCNN", "PixelCNN++"]
+# The row's name: the model, and how many.
+SAMPLES = {f"{name}, {n}": (name, n) for name in MODELS[:2] for n in (16, 64)}
 NAIVE_PASSES = 2  # of the 784 PyTorch's time is measured for so many
 
 
 def training(library: str, row: str):
     """One training step on 64 images, Adam. PixelCNN has 7 masked convolutions of 64 channels in blocks of
-    128, Gated PixelCNN 5 layers of 32 channels."""
+    128, Gated PixelCNN 5 layers of 32 channels; multi-scale PixelCNN has two scales with 3 blocks of 64,
+    PixelCNN++ two resolutions, 32 filters, 17 levels and no dropout."""
     model = _model(row)
+    if row == "PixelCNN++":
+        levels = np.random.default_rng(0).integers(0, model.levels, (BATCH, 28, 28, 1))
+        if library == "tinygen":
+            return step_in_tinygen(model, lambda: model.loss(levels))
+        from pixelcnn_pp import loss_and_parameters
+
+        loss, parameters = loss_and_parameters(model, levels, library)
+        return step_in_torch(library, parameters, loss, model, model.loss(levels))
     bits = (np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.2).astype("float32")
     return step_on_bits(library, model, bits, lambda: TORCH[row](model, library))
 
@@ -47,11 +57,17 @@ def _model(name: str):
     """The same weights each time."""
     import tinygen as tg
     from tinygen.models.autoregressive.gated_pixelcnn import GatedPixelCNN
+    from tinygen.models.autoregressive.multiscale_pixelcnn import MultiscalePixelCNN
     from tinygen.models.autoregressive.pixelcnn import PixelCNN
+    from tinygen.models.autoregressive.pixelcnn_pp import PixelCNNPlusPlus
 
     tg.seed(0)
     if name == "PixelCNN":
         return PixelCNN((28, 28, 1), channels=128, blocks=7)
+    if name == "multi-scale PixelCNN":
+        return MultiscalePixelCNN((28, 28, 1), channels=64, blocks=3)
+    if name == "PixelCNN++":
+        return PixelCNNPlusPlus((28, 28, 1), levels=17, dropout=0.0)
     return GatedPixelCNN((28, 28, 1), channels=32, layers=5)
 
 
@@ -71,16 +87,44 @@ def _pixelcnn_torch(model, library: str):
     blocks = [[layer(of) for of in (block.narrow, block.across, block.widen)] for block in model.blocks]
     middle, last = layer(model.middle), layer(model.last)
 
-    def logits(x):
+    def logits(x, given=()):
         h = first(x.contiguous(memory_format=layout(library)))
-        for block in blocks:
-            y = h
+        for k, block in enumerate(blocks):
+            y = h = h + given[k] if given else h
             for convolve in block:
                 y = convolve(torch.relu(y))
             h = h + y
         return last(torch.relu(middle(torch.relu(h))))
 
     return logits, parameters
+
+
+def _multiscale_torch(model, library: str):
+    """The network as a function in PyTorch, and its parameters."""
+    import torch
+    from torch_side import filled, layout
+
+    small, of_small = _pixelcnn_torch(model.coarse, library)
+    fine, of_fine = _pixelcnn_torch(model, library)
+    read = torch.nn.Conv2d(1, model.read.outputs, 3, padding=1)
+    enlarge = torch.nn.ConvTranspose2d(model.enlarge.inputs, model.enlarge.outputs, 4, 2, 1)
+    for theirs, ours in ((read, model.read), (enlarge, model.enlarge)):
+        filled(theirs, ours.weight.numpy().transpose(3, 2, 0, 1), ours.bias)
+        theirs.to(memory_format=layout(library))
+    biases = []
+    for ours in model.biases:
+        weight = ours.weight.numpy().T[:, :, None, None]
+        biases.append(filled(torch.nn.Conv2d(ours.inputs, ours.outputs, 1), weight, ours.bias))
+
+    def logits(x):
+        coarse = x[:, :, ::2, ::2]
+        maps = torch.relu(enlarge(torch.relu(read(coarse))))
+        out = fine(x, [bias(maps) for bias in biases]).clone()
+        out[:, :, ::2, ::2] = small(coarse)
+        return out
+
+    others = [p for layer in (read, enlarge, *biases) for p in layer.parameters()]
+    return logits, [*of_fine, *of_small, *others]
 
 
 def _gated_torch(model, library: str):
@@ -120,4 +164,8 @@ def _gated_torch(model, library: str):
     return logits, [*parameters, *of_middle, *of_last]
 
 
-TORCH = {"PixelCNN": _pixelcnn_torch, "Gated PixelCNN": _gated_torch}
+TORCH = {
+    "PixelCNN": _pixelcnn_torch,
+    "Gated PixelCNN": _gated_torch,
+    "multi-scale PixelCNN": _multiscale_torch,
+}
