@@ -24,8 +24,8 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 from cupy_names import (
@@ -174,15 +174,19 @@ class Cublas:
         return 0
 
     def cublasSetStream_v2(self, handle, stream) -> int:
+        self._stream, self._workspace_is_set = Stream.all[stream.value], False
         return 0
 
     def cublasSetWorkspace_v2(self, handle, workspace, size) -> int:
+        self._workspace_is_set = True
         return 0
 
     def cublasGemmStridedBatchedEx(self, handle, of_a, of_b, m, n, k, alpha, *rest) -> int:
         """C = α op(A) op(B) + β C, column by column: op(A) (m, k), op(B) (k, n), C (m, n)."""
-        (a, _, lda, next_a), (b, _, ldb, next_b) = rest[:4], rest[4:8]
-        beta, c, kind, ldc, next_c, count, _, _ = rest[8:]
+        (a, kind_a, lda, next_a), (b, kind_b, ldb, next_b) = rest[:4], rest[4:8]
+        beta, c, kind, ldc, next_c, count, compute, algorithm = rest[8:]
+        assert kind == kind_a == kind_b and compute in ((68, 77), (70,))[kind] and algorithm == -1
+        assert Stream.current is self._stream and self._workspace_is_set
         number = (ctypes.c_float, ctypes.c_double)[kind]
 
         def matrices(address, rows: int, columns: int, lead: int, step, transposed: bool):
@@ -208,16 +212,19 @@ class Cublas:
 class Stream:
     """A queue of operations, which are done at once."""
 
-    ptr = 4242
+    all: ClassVar[dict[int, Stream]] = {}
+    current: ClassVar[Stream | None] = None
 
     def __init__(self, null=False, non_blocking=False):
-        pass
+        self.ptr = id(self)
+        self.all[self.ptr] = self
 
     def __enter__(self):
+        self._before, Stream.current = Stream.current, self
         return self
 
     def __exit__(self, *error):
-        pass
+        Stream.current = self._before
 
     def synchronize(self) -> None:
         if _graph is not None:
@@ -699,7 +706,10 @@ class Generator:
         if name not in RANDOM:
             raise AttributeError(f"'Generator' object has no attribute {name!r}")
         bits = self._bits
-        draw = partial(bits.draw, name)
+        found = weakref.ref(bits)  # a graph knows the address of the state and does not keep it
+
+        def draw(*args, **kwargs):
+            return found().draw(name, *args, **kwargs)
 
         def on_device(*args, **kwargs):
             _checker(name, RANDOM[name])(*args, **kwargs)
@@ -722,6 +732,7 @@ def _module() -> ModuleType:
     }
     linalg = {name: _function(name, text, _of(np.linalg, name), True) for name, text in LINALG.items()}
     module = ModuleType("cupy")
+    module.__file__ = __file__
     vars(module).update(
         names,
         ndarray=ndarray,

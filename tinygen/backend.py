@@ -202,23 +202,28 @@ _before_replays: list[Callable] | None = None  # what the host has to do before 
 def products_by(matmul: Callable):
     """Inside the block matrix products go to matmul(a, b, out)."""
     global _products
-    _products = matmul
+    before, _products = _products, matmul
     try:
         yield
     finally:
-        _products = None
+        _products = before
 
 
 @contextlib.contextmanager
 def recording(before_replays: list[Callable], matmul: Callable):
-    """Inside the block a step is recorded; to the list comes what the host has to do before each replay."""
+    """Inside the block a step is recorded; to the list comes what the host has to do before each replay.
+    There is no default generator but in blocks of generators that begin inside: nothing would keep its state
+    where the recording knows it."""
     global _before_replays
     _before_replays = before_replays
+    outside = _default_generators.pop(_current.name, None)
     try:
         with products_by(matmul):
             yield
     finally:
         _before_replays = None
+        if outside is not None:
+            _default_generators[_current.name] = outside
 
 
 def is_recording() -> bool:
@@ -265,19 +270,19 @@ class Generator:
             )
         # SeedSequence pads with zeros: without the length, (0,) and (0, 0) would be one stream.
         self._bits, self._source = _current.random(numpy.random.SeedSequence((len(key), *key)))
-        self._device = _current.name
+        self.device = _current.name
         self._before: list[Generator | None] = []
 
     def __enter__(self) -> Generator:
-        self._before.append(_default_generators.get(self._device))
-        _default_generators[self._device] = self
+        self._before.append(_default_generators.get(self.device))
+        _default_generators[self.device] = self
         return self
 
     def __exit__(self, *error) -> None:
-        _default_generators.pop(self._device, None)
+        _default_generators.pop(self.device, None)
         before = self._before.pop()
         if before is not None:
-            _default_generators[self._device] = before
+            _default_generators[self.device] = before
 
     def follow(self, other: Generator) -> None:
         """Draw from now on what the other one, of the same device, would draw."""
@@ -320,8 +325,14 @@ def seed(n: int) -> None:
 
 
 def default_generator() -> Generator:
-    """The generator that draws wherever none is passed."""
+    """The generator that draws wherever none is passed.
+
+    Raises RuntimeError in a recorded step, outside of blocks of generators."""
     if _current.name not in _default_generators:
+        if is_recording():
+            raise RuntimeError(
+                "default_generator: give the recorded step a Generator, and draw inside `with` it"
+            )
         _default_generators[_current.name] = Generator(_seed)
     return _default_generators[_current.name]
 

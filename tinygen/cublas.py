@@ -26,12 +26,16 @@ DEFAULT_ALGORITHM = -1
 
 
 class Cublas:
-    """Products of arrays of the current device, on one stream. Keep it as long as graphs that it is in."""
+    """Products of arrays of the current device. Keep it as long as graphs that it is in, of which no two may
+    run at once."""
 
-    def __init__(self, library: Any, stream: Any):
+    def __init__(self, library: Any):
         self._library, self._handle = library, ctypes.c_void_p()
         self._workspace = xp.empty(WORKSPACE, "uint8")
         self._call("Create_v2", ctypes.byref(self._handle))
+
+    def use(self, stream: Any) -> None:
+        """Compute on this stream from now on."""
         # In this order: a new stream takes the workspace away.
         self._call("SetStream_v2", self._handle, ctypes.c_void_p(stream.ptr))
         memory, size = self._address(self._workspace), ctypes.c_size_t(WORKSPACE)
@@ -49,7 +53,7 @@ class Cublas:
     def matmul(self, a, b, out=None):
         """a @ b for arrays of two or more axes, batch axes broadcast; into `out`, if given.
 
-        Raises TypeError for other dtypes than float32 or float64, or two."""
+        Raises TypeError for other dtypes than float32 or float64, or for two different ones."""
         if a.dtype != b.dtype or a.dtype.name not in TYPES:
             raise TypeError(f"matmul: expected float32 twice, or float64 twice; got {a.dtype} and {b.dtype}")
         (m, k), n = a.shape[-2:], b.shape[-1]

@@ -24,15 +24,16 @@ def kernel(inputs: str, outputs: str, code: str) -> Callable:
         last among its arguments."""
 
     def beside(formula: Callable) -> Callable:
-        made = []
+        made: dict[str, Callable] = {}  # by device
 
         def function(*arguments):
             if not backend.on_gpu() or not _of_one_kind(arguments):
                 return formula(*arguments)
-            if not made:
+            device = backend.current_device().name
+            if device not in made:
                 name = f"tinygen_{formula.__name__.strip('_')}"
-                made.append(xp.ElementwiseKernel(inputs, outputs, code, name))
-            return made[0](*arguments)
+                made[device] = xp.ElementwiseKernel(inputs, outputs, code, name)
+            return made[device](*arguments)
 
         return update_wrapper(function, formula)
 
@@ -45,15 +46,16 @@ def _of_one_kind(arguments: tuple) -> bool:
     return len(dtypes) == 1 and dtypes.pop().kind == "f"
 
 
-_sum_of_products = []
+_sums_of_products: dict[str, Callable] = {}  # by device
 
 
 def scalar_products(a, b, axis: int):
     """The scalar products of the columns (axis 0) or rows (1) of two matrices; the axis is kept."""
-    if not backend.on_gpu():
+    if not backend.on_gpu() or not _of_one_kind((a, b)):
         return xp.expand_dims(xp.einsum("ij,ij->j" if axis == 0 else "ij,ij->i", a, b), axis)
-    if not _sum_of_products:
+    device = backend.current_device().name
+    if device not in _sums_of_products:
         # CuPy's einsum makes matrix products of size 1 of it.
         parts = ("T a, T b", "T y", "a * b", "a + b", "y = a", "0")
-        _sum_of_products.append(xp.ReductionKernel(*parts, "tinygen_scalar_products"))
-    return _sum_of_products[0](a, b, axis=axis, keepdims=True)
+        _sums_of_products[device] = xp.ReductionKernel(*parts, "tinygen_scalar_products")
+    return _sums_of_products[device](a, b, axis=axis, keepdims=True)

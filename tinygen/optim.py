@@ -69,8 +69,8 @@ class Optimizer:
         Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
         optimizer was made, and ValueError for a gradient of another shape or a learning rate that is no
         number; nothing has changed then."""
+        numbers = backend.varying(self._next_numbers, self.COUNT, self._flat.dtype)
         self._check_gradients()
-        numbers = backend.varying(self._begin_step, self.COUNT, self._flat.dtype)
         reports = [watcher(self) for watcher in step_watchers]
         size = max(1, backend.current_device().workspace // 2)
         for start in range(0, self._flat.size, size):  # each piece to its end while it is in the cache
@@ -78,15 +78,18 @@ class Optimizer:
             averages = {name: average[piece] for name, average in self._averages.items()}
             self._update(self._flat[piece], self._gathered(piece), *numbers, **averages)
         note_change(self._flat)
+        backend.each_time(self._count)
         for report in reports:
             report()
 
-    def _begin_step(self) -> tuple[float, ...]:
-        """What the host does at the beginning of a step: it counts, and computes the numbers of this step."""
+    def _next_numbers(self) -> tuple[float, ...]:
+        """What the host computes for the next step."""
         self._check_parameters("step")
-        lr = self._rate(self.t + 1)
+        t = self.t + 1
+        return self._numbers(self._rate(t), t)
+
+    def _count(self) -> None:
         self.t += 1
-        return self._numbers(lr)
 
     def _gathered(self, piece: slice):
         """The gradients, all in a row, of a piece of the flat array."""
@@ -127,13 +130,18 @@ class Optimizer:
         if all(p.grad is None for p in self.params):
             raise RuntimeError(f"{step}: no parameter has a gradient; run backward on a loss first")
         for position, p in enumerate(self.params):
-            if p.grad is not None and p.grad.shape != p.shape:
+            if p.grad is None:
+                continue
+            if p.grad.shape != p.shape:
                 raise ValueError(f"{step}: {_label(position, p)} has a gradient of shape {p.grad.shape}")
+            if not isinstance(p.grad.data, xp.ndarray):
+                device = backend.device_of(p.grad.data)
+                raise ValueError(f"{step}: {_label(position, p)} has a gradient on device {device!r}")
 
     COUNT = 1  # of the numbers below
 
-    def _numbers(self, lr: float) -> tuple[float, ...]:
-        """The numbers by which step `t` moves all parameters."""
+    def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
+        """The numbers by which step t moves all parameters."""
         return (lr,)
 
     def _update(self, theta, g, *numbers, **averages) -> None:
@@ -222,7 +230,7 @@ class RMSProp(Optimizer):
         self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
         self._decays = {"alpha": self.alpha}
 
-    def _numbers(self, lr: float) -> tuple[float, ...]:
+    def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
         return (lr / self._to_root_v,)
 
     @property
@@ -269,9 +277,9 @@ class Adam(Optimizer):
 
     COUNT = 2
 
-    def _numbers(self, lr: float) -> tuple[float, ...]:
+    def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
         """(eps, size): θ ← θ − size m / (√v + eps), with the stored averages."""
-        (beta1, beta2), t = self.betas, self.t
+        beta1, beta2 = self.betas
         # What turns the stored averages into m̂ and √v̂.
         to_m_hat = (1 - beta1) / (1 - beta1**t)
         to_root_v_hat = math.sqrt((1 - beta2) / (1 - beta2**t))

@@ -1,12 +1,11 @@
 """Whole training steps, recorded once and replayed.
 
 On a GPU each operation costs the host ten to twenty microseconds, which for small networks is longer than the
-GPU takes for it. A CUDA graph is a list of operations with the addresses of their arrays: to launch it costs
-the host as much as one of them, however many they are. So it does the same every time, with what stands at
-the same addresses then:
+GPU takes for it. A CUDA graph is a list of operations with the addresses of their arrays, which the host
+launches as one. So it does the same every time, with what stands at the same addresses then:
 
-- arguments and results are copied to and from arrays of its own;
-- random numbers come from a generator whose state is in the GPU's memory, and is an argument too;
+- arguments are copied to arrays of its own, and results from them;
+- random numbers come from a generator whose state is in the GPU's memory, and which is an argument too;
 - numbers that the host computes anew for each step are put into the GPU's memory before (`backend.varying`):
   for an optimizer, its learning rate and the corrections that depend on the number of steps made.
 """
@@ -14,9 +13,11 @@ the same addresses then:
 from __future__ import annotations
 
 import gc
+import os
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,14 @@ from .autodiff import Observer, Primitive, Tensor, observed
 from .backend import Generator, xp
 from .cublas import Cublas
 
-WARM_UP = 2  # calls before the one that is recorded: in these kernels are compiled, and libraries set up
+WARM_UP = 2  # calls before the one that is recorded, in which kernels are compiled and libraries set up
 
 
 def replay(step: Callable) -> Callable:
     """A function that does what step(*arguments) does: forward, backward and the optimizers' steps.
 
         @tg.replay
-        def step(x, rng):
+        def descend(x, rng):
             loss = vae.loss(x, rng)
             optimizer.zero_grad()
             loss.backward()
@@ -40,61 +41,68 @@ def replay(step: Callable) -> Callable:
             return loss
 
         for n, index in enumerate(batches):
-            loss = step(images[index], Generator(seed, n))
+            loss = descend(images[index], Generator(seed, n))
 
-    On the CPU it calls the step. On a GPU its first calls do so too; then the step is recorded as a CUDA
-    graph, once for every combination of shapes, and from then on replayed. While somebody looks on
-    (`tg.profile`, `gradients.watch`), it calls the step as well.
+    On the CPU it calls the step. On a GPU (with Linux) its first calls do so too; then the step is recorded
+    as a CUDA graph, once for every combination of shapes, each with memory of its own, and replayed from then
+    on. While somebody looks on (`tg.profile`, `gradients.watch`), it calls the step as well.
 
-    Arguments are arrays of the current device, Generators, or None. What the step does on the host is done
-    when it is recorded and not again: it cannot depend on values, print or count. Parameters, state of
-    layers and averages of optimizers change in place, as they always do; `.grad` holds what the last replay
-    computed. Results are Tensors without history, arrays, None, or tuples, lists and dicts of these.
+    Arguments are arrays of the current device, Generators, which go on as if the step had drawn from them, or
+    None. Results are Tensors, which have no history then, arrays, None, or tuples, lists and dicts of these.
+    Parameters, state of layers and averages of optimizers change in place, as they always do.
 
-    Raises TypeError for other arguments, and RuntimeError, which names the operation, for a step that
-    cannot be recorded: one that brings values to the host or from there, makes a Generator, or inverts
-    matrices. No parameter has changed then."""
-    return _Replayed(step)
+    What the step does in Python is done when it is recorded and not again. So it cannot depend on values,
+    print or count; modes (`train`, `eval`, `no_grad`) and settings other than the learning rate stay as they
+    were then; and gradients live inside it: it begins with `zero_grad`, and `.grad` after it means nothing.
+    Matrices that it multiplies are both float32 or both float64.
 
+    Raises TypeError for other arguments or results, and RuntimeError, which names the operation, for a step
+    that cannot be recorded: one that brings values to the host or from there, draws from a Generator that is
+    no argument by default, makes one, or inverts matrices. No parameter has changed then."""
+    recordings: dict[tuple, _Recording] = {}  # by the form of the arguments
 
-class _Replayed:
-    def __init__(self, step: Callable):
-        self._step = step
-        self._recordings: dict[tuple, _Recording] = {}  # by the form of the arguments
-
-    def __call__(self, *arguments):
+    @wraps(step)
+    def replayed(*arguments):
         looked_at = autodiff._observer or optim.step_watchers
         if not backend.on_gpu() or backend.is_recording() or looked_at:
-            return self._step(*arguments)
-        device = backend.current_device()
-        form = (device.name, *(_form(x, position) for position, x in enumerate(arguments)))
-        if form not in self._recordings:
-            self._recordings[form] = _Recording(self._step, device.cublas())
-        return self._recordings[form].call(arguments)
+            return step(*arguments)
+        device = backend.current_device().name
+        form = (device, *(_form(x, position, device) for position, x in enumerate(arguments)))
+        if form not in recordings:
+            recordings[form] = _Recording(step)
+        return recordings[form].call(arguments)
+
+    return replayed
 
 
-def _form(x, position: int):
+def _form(x, position: int, device: str):
     """What of an argument a recording depends on."""
-    if x is None or isinstance(x, Generator):
+    if x is None or (isinstance(x, Generator) and x.device == device):
         return type(x)
     if isinstance(x, xp.ndarray):
         return x.dtype, x.shape
     raise TypeError(
-        f"replay: argument {position}: expected an array on device {backend.current_device().name!r}, a "
-        f"Generator or None, got {type(x).__name__}"
+        f"replay: argument {position}: expected an array or a Generator on device {device!r}, or None, got "
+        f"{type(x).__name__}"
     )
+
+
+_products: dict[str, Cublas] = {}  # by device: recordings share it, as no two run at once
 
 
 class _Recording:
     """A step for arguments of one form. Whatever the graph reads and writes is kept alive here or by the step
     itself: it knows addresses alone."""
 
-    def __init__(self, step: Callable, cublas: Any):
+    def __init__(self, step: Callable):
         self._step = step
         self._stream = xp.cuda.Stream(non_blocking=True)
-        # What is allocated while recording is the graph's for good: nothing else may come from this pool.
+        # What is allocated while recording is the graph's for good: nothing else comes from this pool later.
         self._pool = xp.cuda.MemoryPool()
-        self._cublas = Cublas(cublas, self._stream)
+        device = backend.current_device()
+        if device.name not in _products:
+            _products[device.name] = Cublas(device.cublas())
+        self._cublas = _products[device.name]
         self._calls = 0
         self._graph: Any = None
         self._arguments: list = []
@@ -104,7 +112,7 @@ class _Recording:
     def call(self, arguments: tuple):
         if self._calls < WARM_UP:
             self._calls += 1
-            return self._warm_up(arguments)
+            return _copied(self._warm_up(arguments))
         if self._graph is None:
             self._record(arguments)
         for own, given in zip(self._arguments, arguments):
@@ -115,35 +123,45 @@ class _Recording:
         for function in self._before:
             function()
         self._graph.launch()
+        for own, given in zip(self._arguments, arguments):
+            if isinstance(own, Generator):
+                given.follow(own)
         return _copied(self._result)
+
+    @contextmanager
+    def _apart(self):
+        """What is asked of the device inside goes to a stream of its own, after all that was asked before."""
+        backend.current_device().wait()
+        self._cublas.use(self._stream)
+        with self._stream, xp.cuda.using_allocator(self._pool.malloc):
+            yield
 
     def _warm_up(self, arguments: tuple):
         """The step itself, by the same matrix products as when it is recorded."""
-        backend.current_device().wait()
-        with self._stream, backend.products_by(self._cublas.matmul):
-            result = self._step(*arguments)
-            self._stream.synchronize()
-        return result
+        with self._apart(), backend.products_by(self._cublas.matmul):
+            try:
+                return self._step(*arguments)
+            finally:
+                self._stream.synchronize()
 
     def _record(self, arguments: tuple) -> None:
-        self._arguments = [_own(x) for x in arguments]
-        backend.current_device().wait()
+        own = [_own(x) for x in arguments]
         before: list[Callable] = []
         looker = _Looker()
         try:
             with self._capturing(), backend.recording(before, self._cublas.matmul), observed(looker):
-                result = self._step(*self._arguments)
+                result = self._step(*own)
         except Exception as error:
             raise RuntimeError(f"replay: the step cannot be recorded: {looker.fault(error)}") from error
-        self._before, self._result = before, result
+        self._arguments, self._before, self._result = own, before, result
 
     @contextmanager
     def _capturing(self):
         """What is asked of the device inside is not done, but noted in the graph."""
         collecting = gc.isenabled()
-        gc.disable()  # to free what is not the graph's would be an operation that it cannot hold
+        gc.disable()  # garbage may hold what only a call that waits for the device can free
         try:
-            with self._stream, xp.cuda.using_allocator(self._pool.malloc):
+            with self._apart():
                 self._stream.begin_capture()
                 try:
                     yield
@@ -167,13 +185,15 @@ class _Looker(Observer):
         self._inside.append(primitive)
 
     def called(self, call) -> None:
-        self._inside.pop()
+        while self._inside.pop() is not call.primitive:  # those above it have failed, and that was caught
+            pass
 
     def fault(self, error: Exception) -> str:
         """What went wrong and where, in words."""
-        own = str(Path(__file__).parent)
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "cupy" not in f.filename]
-        users = [f for f in frames if not f.filename.startswith(own)] or frames
+        module = getattr(backend.current_device().module, "__file__", None) or ""
+        not_users = str(Path(__file__).parent), module.removesuffix("__init__.py")
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.isabs(f.filename)]
+        users = [f for f in frames if not f.filename.startswith(not_users)] or frames
         what = f"in the primitive {self._inside[-1].name!r}" if self._inside else "outside of all primitives"
         return f"{what}, at {users[-1].filename}:{users[-1].lineno}: {type(error).__name__}: {error}"
 
@@ -191,6 +211,13 @@ def _copied(result):
         return Tensor(result.data)
     if isinstance(result, xp.ndarray):
         return result.copy()
-    if isinstance(result, (tuple, list)):
+    if type(result) in (tuple, list):
         return type(result)(map(_copied, result))
-    return {name: _copied(part) for name, part in result.items()} if isinstance(result, dict) else result
+    if type(result) is dict:
+        return {name: _copied(part) for name, part in result.items()}
+    if result is None:
+        return None
+    raise TypeError(
+        "replay: expected a step that returns Tensors, arrays, None, or tuples, lists and dicts of these; "
+        f"got {type(result).__name__}, which would stay as it is"
+    )

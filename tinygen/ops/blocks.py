@@ -46,8 +46,8 @@ class Blocks:
         return kept
 
     def matrix(self, kept):
-        """W, from what is kept: a new array."""
-        matrix = xp.zeros(self.shape, kept.dtype)
+        """W, from what is kept: a new array, column by column in memory, as the sampler of MADE takes it."""
+        matrix = xp.zeros(self.shape, kept.dtype, order="F")
         for rows, columns, block in self.parts(kept):
             matrix[rows, columns] = block
         return matrix

@@ -33,6 +33,7 @@ def _mean(x, axis: int):
 
 @primitive(domain="real")
 def _dot(a, b, *, axis):
+    """The scalar products of the columns (axis 0) or rows (1) of two matrices; the axis is kept."""
     return scalar_products(a, b, axis)
 
 
