@@ -3,7 +3,9 @@
 import itertools
 
 import numpy as np
+from strict_cupy import forbid_transfers
 
+import tinygen as tg
 from tinygen.backend import xp
 from tinygen.models.autoregressive.conditionals import bernoulli, categorical, gaussian, mixture_of_gaussians
 
@@ -42,3 +44,19 @@ def every_image(levels, shape):
     """All images of so many levels."""
     values = itertools.product(range(levels), repeat=int(np.prod(shape)))
     return np.array(list(values)).reshape(-1, *shape)
+
+
+def computes_in_float32(layer, x):
+    """A layer with weight and bias gives float32, backward too, without a transfer, and what it gives on the
+    CPU; x: of the host."""
+    x = tg.Tensor(x, requires_grad=True)
+    with forbid_transfers():
+        y = layer(x)
+        (y * y).sum().backward()
+    assert y.dtype == "float32" and len(y.data) == len(x.data)
+    for tensor in (x, layer.weight, layer.bias):
+        assert tensor.grad.dtype == "float32" and tensor.grad.shape == tensor.shape
+    layer.to("cpu")
+    with tg.device("cpu"):
+        expected = layer(x.numpy())
+    np.testing.assert_allclose(y.numpy(), expected.data, rtol=1e-5, atol=1e-6)

@@ -23,6 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import strict_cupy
+import strict_graphs
 from hypothesis import HealthCheck, settings
 
 from tinygen import backend
@@ -38,7 +39,7 @@ settings.load_profile("default")
 def _strict() -> backend.Device:
     """The GPU's device, made with the double for CuPy."""
     with mock.patch.dict(sys.modules, cupy=strict_cupy.cupy):
-        return backend.device_makers["cuda"]()._replace(name="strict", cublas=strict_cupy.Cublas)
+        return backend.device_makers["cuda"]()._replace(name="strict", cublas=strict_graphs.Cublas)
 
 
 backend.device_makers["strict"] = _strict

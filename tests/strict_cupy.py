@@ -8,8 +8,8 @@
 - reductions and single elements are 0-d arrays, integer arrays as indices wrap around where they are out
   of range, a view made by `as_strided` does not know its base, singular matrices are no error, and an array
   compares itself with anything instead of leaving it to the other operand;
-- while a stream captures, operations are noted in a graph, and happen when it is launched; products of
-  matrices, transfers and linear algebra are refused then;
+- while a stream captures, operations are noted in a graph (strict_graphs.py), and happen when it is launched;
+  products of matrices, transfers and linear algebra are refused then;
 - whatever waits for the device and brings values to the host counts as a transfer: `count_transfers`
   collects these, `forbid_transfers` makes an error of each.
 
@@ -18,16 +18,15 @@ Functions that tinygen has no use for are left out.
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import ModuleType, SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
+import strict_graphs as graphs
 from cupy_names import (
     ATTRIBUTES,
     COMPARISONS,
@@ -82,8 +81,7 @@ def forbid_transfers() -> Iterator[None]:
 
 def _transfer(what: str) -> None:
     """Note that values come to the host."""
-    if _graph is not None:
-        raise RuntimeError("the current stream is capturing, so D2H transfers are disallowed")
+    graphs.refuse_transfer("D2H")
     frame = sys._getframe(1)
     while frame.f_code.co_filename in _PLUMBING:
         frame = frame.f_back
@@ -94,159 +92,18 @@ def _transfer(what: str) -> None:
         made.append(place)
 
 
-# Graphs -------------------------------------------------------------------------------------------------
-
-_graph: Graph | None = None  # the one that is being recorded
-
-
-class Graph:
-    """Operations on memory at fixed addresses, done at each launch. While they are recorded nothing happens
-    to the device: what was changed for the sake of shapes is put back, and results are not there yet."""
-
-    def __init__(self):
-        self._operations, self._undo = [], []
-        self.results = []  # what its operations write for the first time
-        self._outside: list[weakref.ref] = []  # memory that it does not own
-
-    def do(self, compute, sources, written, finish):
-        """The result of an operation, which is noted."""
-        for source in sources:
-            owner = source.base if isinstance(source, ndarray) and source.base is not None else source
-            if isinstance(owner, ndarray) and owner.graph is not self:
-                self._outside.append(weakref.ref(owner))
-        self._undo += [(array, array.copy()) for array in written]
-        hosts = [x._host for x in sources if isinstance(x, ndarray)]
-        with np.errstate(all="ignore"):  # what it computes with may be nothing yet
-            result = finish(compute(), *sources)
-        parts = result if isinstance(result, (tuple, list)) else (result,)
-        targets = [
-            part._host
-            for part in parts
-            if isinstance(part, ndarray) and not any(np.may_share_memory(part._host, host) for host in hosts)
-        ]
-        if targets or written:
-            self.results += targets
-
-            def operation():
-                again = compute()
-                for target, value in zip(targets, again if isinstance(again, (tuple, list)) else (again,)):
-                    target[...] = value
-
-            self._operations.append(operation)
-        return result
-
-    def end(self) -> Graph:
-        for array, before in reversed(self._undo):
-            array[...] = before
-        for result in self.results:
-            result.fill(np.nan if result.dtype.kind == "f" else 77)
-        return self
-
-    def launch(self, stream=None) -> None:
-        if any(owner() is None for owner in self._outside):
-            raise RuntimeError("the graph uses memory that was freed since it was recorded")
-        for operation in self._operations:
-            operation()
-
-
-def _do(compute, sources, written=(), finish=None):
-    """The result of an operation on `sources` that writes into the host arrays `written`."""
-    finish = finish or _device
-    return finish(compute(), *sources) if _graph is None else _graph.do(compute, sources, written, finish)
-
-
-def _allocated(array: ndarray) -> ndarray:
-    """Memory that nothing has written into."""
-    if _graph is not None:
-        _graph.results.append(array._host)
-    return array
-
-
-def _refuse_while_capturing(library: str) -> None:
-    if _graph is not None:
-        raise NotImplementedError(f"calling {library} API during stream capture is currently unsupported")
-
-
-class Cublas:
-    """The functions of libcublas, on addresses in the memory of the double."""
-
-    def cublasCreate_v2(self, handle) -> int:
-        return 0
-
-    def cublasSetStream_v2(self, handle, stream) -> int:
-        self._stream, self._workspace_is_set = Stream.all[stream.value], False
-        return 0
-
-    def cublasSetWorkspace_v2(self, handle, workspace, size) -> int:
-        self._workspace_is_set = True
-        return 0
-
-    def cublasGemmStridedBatchedEx(self, handle, of_a, of_b, m, n, k, alpha, *rest) -> int:
-        """C = α op(A) op(B) + β C, column by column: op(A) (m, k), op(B) (k, n), C (m, n)."""
-        (a, kind_a, lda, next_a), (b, kind_b, ldb, next_b) = rest[:4], rest[4:8]
-        beta, c, kind, ldc, next_c, count, compute, algorithm = rest[8:]
-        assert kind == kind_a == kind_b and compute in ((68, 77), (70,))[kind] and algorithm == -1
-        assert Stream.current is self._stream and self._workspace_is_set
-        number = (ctypes.c_float, ctypes.c_double)[kind]
-
-        def matrices(address, rows: int, columns: int, lead: int, step, transposed: bool):
-            if transposed:
-                return matrices(address, columns, rows, lead, step, False).transpose(0, 2, 1)
-            assert lead >= rows, f"cuBLAS: leading dimension {lead} of {rows} rows"
-            extent = (count - 1) * step.value + (columns - 1) * lead + rows
-            flat = np.ctypeslib.as_array((number * extent).from_address(address.value))
-            strides = [flat.itemsize * elements for elements in (step.value, 1, lead)]
-            return np.lib.stride_tricks.as_strided(flat, (count, rows, columns), strides)
-
-        alpha, beta = alpha._obj.value, beta._obj.value
-        a, b = matrices(a, m, k, lda, next_a, of_a == 1), matrices(b, k, n, ldb, next_b, of_b == 1)
-        c = matrices(c, m, n, ldc, next_c, False)
-
-        def multiply():
-            c[...] = alpha * (a @ b) + (beta * c if beta else 0)
-
-        _do(multiply, (), [c])
-        return 0
-
-
-class Stream:
-    """A queue of operations, which are done at once."""
-
-    all: ClassVar[dict[int, Stream]] = {}
-    current: ClassVar[Stream | None] = None
-
-    def __init__(self, null=False, non_blocking=False):
-        self.ptr = id(self)
-        self.all[self.ptr] = self
-
-    def __enter__(self):
-        self._before, Stream.current = Stream.current, self
-        return self
-
-    def __exit__(self, *error):
-        Stream.current = self._before
-
-    def synchronize(self) -> None:
-        if _graph is not None:
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
-
-    def begin_capture(self, mode=None) -> None:
-        global _graph
-        _graph = Graph()
-
-    def end_capture(self) -> Graph:
-        global _graph
-        graph, _graph = _graph, None
-        return graph.end()
-
-
 # In and out of the wrapper ------------------------------------------------------------------------------
 
 
 def _new(host: np.ndarray, base=None) -> ndarray:
     array = object.__new__(ndarray)
-    array._host, array.base, array.graph = host, base, _graph
+    array._host, array.base, array.graph = host, base, graphs.recorded
     return array
+
+
+def _do(compute, sources, written=(), finish=None):
+    """The result of an operation on `sources` that writes into the host arrays `written`."""
+    return graphs.do(compute, sources, written, finish or _device)
 
 
 def _host(x):
@@ -328,7 +185,7 @@ class ndarray:
     __array_priority__ = 100
 
     def __init__(self, shape, dtype=float, order="C"):
-        self._host, self.base, self.graph = np.empty(shape, dtype, order), None, _graph
+        self._host, self.base, self.graph = np.empty(shape, dtype, order), None, graphs.recorded
 
     # To the host: only when asked, and never unnoticed.
 
@@ -501,15 +358,15 @@ def _function(name: str, signature: str, function, of_an_array=False, finish=_de
         if name in WAITING or (name == "repeat" and isinstance(given["repeats"], ndarray)):
             _transfer(f"{name}()")
         if name in ("empty", "empty_like"):  # no operation
-            return _allocated(finish(function(*map(_host, args), **kwargs)))
+            return graphs.allocated(finish(function(*map(_host, args), **kwargs)))
         if name in CUBLAS:
-            _refuse_while_capturing("cuBLAS")
+            graphs.refuse_library("cuBLAS")
         if name in LINALG:
-            _refuse_while_capturing("cuSOLVER")
+            graphs.refuse_library("cuSOLVER")
         if name == "einsum" and len(args) > 2:  # which ends in a product of matrices
-            _refuse_while_capturing("cuBLAS")
-        if name in ("concatenate", "stack") and _graph is not None and len(args[0]) > 8:
-            raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
+            graphs.refuse_library("cuBLAS")
+        if name in ("concatenate", "stack") and len(args[0]) > 8:  # with a table of addresses
+            graphs.refuse_transfer("H2D")
         hosts = list(map(_host, args))
         plain = {key: _host(value) for key, value in kwargs.items()}
         changed = [*args[:1]] if name in IN_PLACE else []
@@ -639,8 +496,7 @@ def _declared(params: str) -> list[str]:
 def array(obj, dtype=None, copy=True, order="K"):
     if isinstance(obj, ndarray):
         return _do(lambda: np.array(obj._host, dtype=dtype, order=order, copy=copy or None), (obj,))
-    if _graph is not None:
-        raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
+    graphs.refuse_transfer("H2D")
     host = np.array(obj, dtype=dtype, order=order)
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
@@ -732,7 +588,7 @@ def _module() -> ModuleType:
     }
     linalg = {name: _function(name, text, _of(np.linalg, name), True) for name, text in LINALG.items()}
     module = ModuleType("cupy")
-    module.__file__ = __file__
+    module.__file__ = __file__.removesuffix("cupy.py")  # with which both its files begin
     vars(module).update(
         names,
         ndarray=ndarray,
@@ -747,7 +603,7 @@ def _module() -> ModuleType:
         random=SimpleNamespace(Generator=Generator, Philox4x3210=Philox4x3210),
         cuda=SimpleNamespace(
             Device=lambda: SimpleNamespace(synchronize=lambda: None),
-            Stream=Stream,
+            Stream=graphs.Stream,
             MemoryPool=lambda: SimpleNamespace(malloc=None),
             using_allocator=lambda allocator: nullcontext(),
             runtime=SimpleNamespace(runtimeGetVersion=lambda: 13020),

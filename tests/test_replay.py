@@ -175,17 +175,16 @@ def test_a_replayed_step_is_called_while_somebody_looks_on(far):
     assert len(calls) == 4
 
 
+def descent(lr):
+    """A number, an optimizer of it, and the replayed step down its value."""
+    theta = tg.Tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([theta], lr)
+    return theta, optimizer, tg.replay(lambda: descend(optimizer, theta.sum()))
+
+
 def test_numbers_that_vary_and_steps_that_are_counted_follow_the_replays(far):
     backend.set_device(far)
-    theta = tg.Tensor([1.0], requires_grad=True)
-    optimizer = optim.SGD([theta], lr=lambda t: float(t))
-
-    @tg.replay
-    def step():
-        optimizer.zero_grad()
-        theta.sum().backward()
-        optimizer.step()
-
+    theta, optimizer, step = descent(lr=lambda t: float(t))
     for _ in range(5):
         step()
     assert optimizer.t == 5 and theta.item() == 1 - 15
@@ -193,15 +192,7 @@ def test_numbers_that_vary_and_steps_that_are_counted_follow_the_replays(far):
 
 def test_a_graph_from_before_a_replay_refuses_to_run_backward(far):
     backend.set_device(far)
-    theta = tg.Tensor([1.0], requires_grad=True)
-    optimizer = optim.SGD([theta], lr=0.1)
-
-    @tg.replay
-    def step():
-        optimizer.zero_grad()
-        theta.sum().backward()
-        optimizer.step()
-
+    theta, _, step = descent(lr=0.1)
     for _ in range(4):
         step()
     y = theta**2

@@ -85,7 +85,7 @@ def _cuda() -> Device:
 
     def random(seeds: numpy.random.SeedSequence):
         # CuPy's seeds are one 32-bit number; a fixed state size gives the same stream on every GPU. Philox
-        # counts, so that to start it, as for every step of a training, costs next to nothing.
+        # counts, so that where each thread begins needs no computing: every step of a training starts one.
         bits = cupy.random.Philox4x3210(int(seeds.generate_state(1)[0]), size=32 * 256)
         return bits, cupy.random.Generator(bits)
 
@@ -227,6 +227,7 @@ def recording(before_replays: list[Callable], matmul: Callable):
 
 
 def is_recording() -> bool:
+    """Whether a step is being recorded, so that nothing is computed yet."""
     return _before_replays is not None
 
 
@@ -239,12 +240,13 @@ def each_time(function: Callable[[], None]) -> None:
         _before_replays.append(function)
 
 
-def varying(compute: Callable[[], tuple[float, ...]], count: int, dtype) -> tuple:
-    """`count` numbers that compute() makes on the host for this step. In a step that is recorded they are
-    arrays () of the device, which get their values before each replay."""
+def varying(compute: Callable[[], tuple[float, ...]], dtype) -> tuple:
+    """The numbers that compute() makes on the host for this step, and changes nothing. In a step that is
+    recorded they are arrays () of the device, which get their values before each replay."""
+    found = compute()
     if _before_replays is None:
-        return compute()
-    numbers = tuple(xp.empty((), dtype) for _ in range(count))
+        return found
+    numbers = tuple(xp.empty((), dtype) for _ in found)
 
     def fill():
         for number, value in zip(numbers, compute()):

@@ -69,7 +69,7 @@ class Optimizer:
         Raises RuntimeError if it is None everywhere, or if a parameter was given another array since this
         optimizer was made, and ValueError for a gradient of another shape or a learning rate that is no
         number; nothing has changed then."""
-        numbers = backend.varying(self._next_numbers, self.COUNT, self._flat.dtype)
+        numbers = backend.varying(self._next_numbers, self._flat.dtype)
         self._check_gradients()
         reports = [watcher(self) for watcher in step_watchers]
         size = max(1, backend.current_device().workspace // 2)
@@ -89,6 +89,7 @@ class Optimizer:
         return self._numbers(self._rate(t), t)
 
     def _count(self) -> None:
+        """Note on the host that a step was made."""
         self.t += 1
 
     def _gathered(self, piece: slice):
@@ -137,8 +138,6 @@ class Optimizer:
             if not isinstance(p.grad.data, xp.ndarray):
                 device = backend.device_of(p.grad.data)
                 raise ValueError(f"{step}: {_label(position, p)} has a gradient on device {device!r}")
-
-    COUNT = 1  # of the numbers below
 
     def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
         """The numbers by which step t moves all parameters."""
@@ -275,8 +274,6 @@ class Adam(Optimizer):
         self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
         self._decays = {"betas": list(self.betas)}
 
-    COUNT = 2
-
     def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
         """(eps, size): θ ← θ − size m / (√v + eps), with the stored averages."""
         beta1, beta2 = self.betas
@@ -295,6 +292,7 @@ class Adam(Optimizer):
     "m = beta1 * m + g; v = beta2 * v + g * g; theta -= size * m / (sqrt(v) + eps)",
 )
 def _adam(g, beta1, beta2, eps, size, theta, m, v) -> None:
+    """m ← β₁ m + g, v ← β₂ v + g², θ ← θ − size m / (√v + eps), in place, all (n,); g is used up."""
     m *= beta1
     m += g
     v *= beta2
