@@ -1,4 +1,4 @@
-"""Streams, graphs and cuBLAS of the double of CuPy in strict_cupy.py, whose arrays have their values in `_host`."""
+"""Streams, graphs and cuBLAS of the double of CuPy (strict_cupy.py), whose arrays hold NumPy's in `_host`."""
 
 from __future__ import annotations
 
