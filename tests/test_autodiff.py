@@ -1003,6 +1003,19 @@ def test_what_optimizers_report_is_noticed():
     assert_refused(third, q)
 
 
+def test_changes_of_foreign_memory_are_noticed_in_every_array_over_it():
+    buffer = np.ones(3)
+    mine, foreign = on_memory(buffer), np.frombuffer(memoryview(buffer))
+    for held, changed in [(mine.data, foreign), (foreign, buffer), (foreign, np.frombuffer(buffer))]:
+        factor = leaf(np.ones(3))
+        y = (held * factor).sum()
+        note_change(changed)
+        assert_refused(y, factor)
+    y = (mine * leaf()).sum()
+    note_change(np.frombuffer(bytearray(24)))
+    y.backward()
+
+
 def test_what_no_rule_needs_may_change():
     x, w = leaf(), leaf()
     y = (x + w - x.reshape(3) * 2.0).sum()

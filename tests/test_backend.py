@@ -291,6 +291,13 @@ def test_byte_bounds():
     assert backend.byte_bounds(buffer[::-1]) == (low, high)
 
 
+def test_owned_memory():
+    buffer = np.zeros(10)
+    assert backend.owns_memory(buffer)
+    for view in (buffer[1:], np.frombuffer(buffer), np.lib.stride_tricks.as_strided(buffer, (2,), (8,))):
+        assert not backend.owns_memory(view)
+
+
 # Random numbers --------------------------------------------------------------------------------------
 
 KEYS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4).map(tuple)

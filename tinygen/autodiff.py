@@ -270,8 +270,9 @@ class no_grad(_recorded):
 
 # Changes in place ----------------------------------------------------------------------------------
 
-# (first address, one past the last) -> (tick of the last change, weak reference to the memory's owner)
-_changes: dict[tuple[int, int], tuple[int, weakref.ref]] = {}
+# What was changed: memory -> range of addresses, (first, one past the last) -> (tick of the last change, weak
+# reference to the array that holds the memory).
+_changes: dict[int | None, dict[tuple[int, int], tuple[int, weakref.ref]]] = {}
 _last_change = 0
 
 
@@ -283,25 +284,45 @@ def note_change(array) -> None:
 
 def _note_change(array) -> None:
     global _last_change
-    owner = array
-    while owner.base is not None:
-        owner = owner.base
-    bounds = backend.byte_bounds(array)
+    holder = _holder(array)
+    memory, bounds = _memory(holder), backend.byte_bounds(array)
     _last_change = next(_clock)
     # Once the memory is freed, its addresses may come to mean other arrays.
-    _changes[bounds] = _last_change, weakref.ref(owner, lambda _: _changes.pop(bounds, None))
+    freed = weakref.ref(holder, lambda _: _forget(memory, bounds))
+    _changes.setdefault(memory, {})[bounds] = _last_change, freed
 
 
-def _changes_since(tick: int) -> list[tuple[int, int]]:
-    """The ranges of addresses in which something was changed after that tick."""
-    changes = _changes.copy()  # an array freed meanwhile takes its entry out
-    return [bounds for bounds, (when, _) in changes.items() if when > tick]
+def _forget(memory: int | None, bounds: tuple[int, int]) -> None:
+    _changes[memory].pop(bounds)
+    if not _changes[memory]:
+        del _changes[memory]
 
 
-def _is_in(array, ranges: list[tuple[int, int]]) -> bool:
-    """Whether an array lies in one of these ranges of addresses, in part at least."""
-    low, high = backend.byte_bounds(array)
-    return any(start < high and low < stop for start, stop in ranges)
+def _holder(array):
+    """The array that all views of the same memory lead to."""
+    while isinstance(array.base, xp.ndarray):
+        array = array.base
+    return array
+
+
+def _memory(holder) -> int | None:
+    """A number for memory in which there are no arrays but views of its holder; None for any other."""
+    return id(holder) if backend.owns_memory(holder) else None
+
+
+def _changed_since(value, tick: int) -> bool:
+    """Whether some of the memory that an array lies in, or one of a tuple's, was changed after that tick."""
+    if type(value) is not xp.ndarray:
+        return type(value) is tuple and any(_changed_since(part, tick) for part in value)
+    memory = _memory(_holder(value))
+    if memory is not None and memory not in _changes and None not in _changes:
+        return False
+    low, high = backend.byte_bounds(value)
+    return any(
+        start < high and low < stop and when > tick
+        for ranges in _changes.copy().values()
+        for (start, stop), (when, _) in ranges.copy().items()  # an array freed meanwhile takes its entry out
+    )
 
 
 # Tools that look on --------------------------------------------------------------------------------
@@ -979,20 +1000,16 @@ def _parts(node: Node, g, wanted: set) -> list[tuple[Any, Any]]:
 
 def _refuse_changed(node: Node, needed: set | None) -> None:
     """Raise RuntimeError if an array that a rule will use was changed after the node was made."""
-    changes = _changes_since(node.tick)
-    for x, *_ in node.plan.steps if changes else ():
+    changed = {k for k, value in enumerate(node.record or ()) if _changed_since(value, node.tick)}
+    for x, *_ in node.plan.steps if changed else ():
         rule = node.plan.primitive.rule(x)
-        for need in rule.needs:
-            value = x if need == WHICH else node.record[need]
-            arrays = value if type(value) is tuple else (value,)
-            changed = any(type(a) is xp.ndarray and _is_in(a, changes) for a in arrays)
-            if changed and (needed is None or node.sources[x] in needed):
-                raise RuntimeError(
-                    f"backward: an array that {rule.primitive.name}, called at {node.place}, needs for the "
-                    f"gradient of {rule.parameter!r} was changed in place since (by an optimizer's step or "
-                    "an assignment to .data); run backward before the change, or compute the output again "
-                    "after it"
-                )
+        if changed.intersection(rule.needs) and (needed is None or node.sources[x] in needed):
+            raise RuntimeError(
+                f"backward: an array that {rule.primitive.name}, called at {node.place}, needs for the "
+                f"gradient of {rule.parameter!r} was changed in place since (by an optimizer's step or "
+                "an assignment to .data); run backward before the change, or compute the output again "
+                "after it"
+            )
 
 
 def _lifted(node: Node) -> list | None:

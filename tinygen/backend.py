@@ -43,6 +43,7 @@ class Device(NamedTuple):
     random: Callable[[numpy.random.SeedSequence], tuple[Any, Any]]  # -> random bits, generator of these
     copy_bits: Callable[[Any, Any], None]  # put random bits where others are
     byte_bounds: Callable[[Any], tuple[int, int]]  # array -> the addresses that it spans
+    owns_memory: Callable[[Any], bool]  # whether all others in an array's memory are known to be its views
     wait: Callable[[], None]  # until all that was asked of it is done
     cublas: Callable[[], Any] | None  # the library with its matrix products; None: not a GPU
     workspace: int  # elements of scratch memory at which chunked algorithms run best
@@ -56,6 +57,7 @@ def _cpu() -> Device:
         random=_numpys_random,
         copy_bits=_copy_numpys_bits,
         byte_bounds=numpy.lib.array_utils.byte_bounds,
+        owns_memory=lambda array: array.flags.owndata,
         wait=lambda: None,
         cublas=None,
         workspace=1 << 18,  # 1 MiB of float32: about a core's level-2 cache
@@ -99,6 +101,7 @@ def _cuda() -> Device:
         random=random,
         copy_bits=copy_bits,
         byte_bounds=cupy.byte_bounds,
+        owns_memory=lambda array: False,  # a view made by as_strided does not know whose it is
         wait=lambda: cupy.cuda.Device().synchronize(),
         cublas=lambda: ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}"),
         workspace=1 << 27,  # launches cost more than memory: few, large chunks
@@ -190,6 +193,11 @@ def matmul(a, b, out=None):
 def byte_bounds(array) -> tuple[int, int]:
     """The range of addresses that an array's elements lie in, (first, one past the last)."""
     return _current.byte_bounds(array)
+
+
+def owns_memory(array) -> bool:
+    """Whether all other arrays in the memory of this one are known to be views of it."""
+    return _current.owns_memory(array)
 
 
 # Recorded steps (see recording.py) -----------------------------------------------------------------------

@@ -259,9 +259,8 @@ def at(found: dict, source: Leaf | Node | Output):
 def _refuse_changed(node: Node, inputs: list) -> None:
     """Raise RuntimeError if the values that a node was computed from are not there any more."""
     if node.tick < autodiff._last_change:
-        changes = autodiff._changes_since(node.tick)
         for x in inputs:
-            if type(x) is xp.ndarray and autodiff._is_in(x, changes):
+            if autodiff._changed_since(x, node.tick):
                 raise RuntimeError(
                     f"loss: an array that {node.plan.primitive.name}, called at {node.place}, was given has "
                     "been changed in place since (by an optimizer's step or an assignment to .data); look at "

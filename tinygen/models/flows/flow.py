@@ -8,6 +8,9 @@ eq. 5, whose f goes from base to data). All figures are in nats.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 from ... import nn, ops
 from ...autodiff import no_grad
 from ...backend import Generator
@@ -94,18 +97,18 @@ class Composition(Flow):
         self.flows = flows
 
     def forward(self, x, condition=None):
-        total = 0.0
+        log_dets = []
         for flow in self.flows:
             x, log_det = flow(x, condition)
-            total = total + log_det
-        return x, total
+            log_dets.append(log_det)
+        return x, reduce(add, log_dets)
 
     def inverse(self, z, condition=None):
-        total = 0.0
+        log_dets = []
         for flow in reversed(self.flows):
             z, log_det = flow.inverse(z, condition)
-            total = total + log_det
-        return z, total
+            log_dets.append(log_det)
+        return z, reduce(add, log_dets)
 
 
 class Inverse(Flow):

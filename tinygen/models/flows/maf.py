@@ -141,7 +141,7 @@ class BatchNormFlow(Flow):
         if self._updates_state():
             self._move(self.running_mean, ops.raw(mean)[0])
             self._move(self.running_variance, ops.raw(variance)[0])
-        log_scale = self.gamma - 0.5 * ops.log(variance[0] + self.EPSILON)
+        log_scale = self.gamma - 0.5 * ops.log(variance + self.EPSILON)  # (1, D)
         return scale_and_shift(y, ops.exp(self.gamma), self.beta), _for_each(log_scale.sum(), x)
 
     def inverse(self, z, condition=None):
