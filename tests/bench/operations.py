@@ -1,8 +1,8 @@
 """Single operations, layers and optimizers: the same work written for tinygen, PyTorch and HIPS autograd.
 
 A case is a function of a library, and of a row if it has several, that returns a step: a function that does
-the work once. Layouts are those that each library prefers; `torch-channels-last` is PyTorch with images in
-tinygen's order in memory.
+the work once, once both libraries have given the same results. Layouts are those that each library prefers;
+`torch-channels-last` is PyTorch with images in tinygen's order in memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,30 @@ TRANSPOSED = {
 }
 
 
-def _draw(*shape, scale=1.0):
-    return (np.random.default_rng(0).standard_normal(shape) * scale).astype("float32")
+def _draw(*shape, scale=1.0, seed=0):
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype("float32")
+
+
+def _step(forward, leaves, g):
+    """Forward and backward, from the gradient g of forward() to the leaves."""
+
+    def step():
+        forward().backward(g)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return step
+
+
+def _step_in_torch(forward, leaves, ours, our_leaves, g, library: str):
+    """The step in PyTorch, once forward() and the gradients of the first leaves are ours."""
+    from torch_side import batch, require_the_same
+
+    g_in_torch = batch(g, library)
+    require_the_same(
+        *((ours() * g).sum(), our_leaves), *((forward() * g_in_torch).sum(), leaves[: len(our_leaves)])
+    )
+    return _step(forward, leaves, g_in_torch)
 
 
 # One hundred small operations ---------------------------------------------------------------------
@@ -39,39 +61,35 @@ def _draw(*shape, scale=1.0):
 
 def overhead(library: str):
     """Forward and backward through a chain of 100 operations on 64 float32 elements."""
-    arrays = [_draw(WIDTH), _draw(WIDTH), _draw(WIDTH)]
-    ones = np.ones(WIDTH, "float32")
+    import tinygen as tg
+
+    arrays, ones = [_draw(WIDTH) for _ in range(3)], np.ones(WIDTH, "float32")
+    our_leaves = [tg.Tensor(array, requires_grad=True) for array in arrays]
+
+    def ours():
+        return _chain(tg.ops.tanh, *our_leaves)
+
+    if library == "tinygen":
+        return _step(ours, our_leaves, tg.Tensor(ones))
     if library == "autograd":
         import autograd
         from autograd import numpy as anp
 
-        def chain(leaves):
-            x, w, b = leaves
-            for _ in range(CHAIN):
-                x = anp.tanh(x * w + b)
-            return (x * w).sum()
+        gradients = autograd.grad(lambda leaves: _chain(anp.tanh, *leaves).sum())
+        for found, right in zip(gradients(arrays), tg.grad(ours(), our_leaves, ones)):
+            np.testing.assert_allclose(found, right.numpy(), rtol=1e-4, atol=1e-6)
+        return lambda: gradients(arrays)
+    import torch
 
-        gradient = autograd.grad(chain)
-        return lambda: gradient(arrays)
-    if library == "tinygen":
-        import tinygen as tg
+    leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
+    return _step_in_torch(lambda: _chain(torch.tanh, *leaves), leaves, ours, our_leaves, ones, library)
 
-        x, w, b = (tg.Tensor(array, requires_grad=True) for array in arrays)
-        tanh, ones = tg.ops.tanh, tg.Tensor(ones)
-    else:
-        import torch
 
-        x, w, b = (torch.tensor(array, requires_grad=True) for array in arrays)
-        tanh, ones = torch.tanh, torch.tensor(ones)
-
-    def step():
-        h = x
-        for _ in range(CHAIN):
-            h = tanh(h * w + b)
-        (h * w).backward(ones)
-        x.grad = w.grad = b.grad = None
-
-    return step
+def _chain(tanh, x, w, b):
+    h = x
+    for _ in range(CHAIN):
+        h = tanh(h * w + b)
+    return h * w
 
 
 # Convolutions -------------------------------------------------------------------------------------
@@ -79,35 +97,33 @@ def overhead(library: str):
 
 def convolution(library: str, name: str):
     """Forward and backward, to the input and to the weights, of a convolution of 64 images."""
+    import tinygen as tg
+
     transposed = name in TRANSPOSED
     side, c_in, c_out, k, stride, padding = (TRANSPOSED if transposed else CONVOLUTIONS)[name]
-    images = _draw(64, side, side, c_in)
-    weights = _draw(k, k, c_in, c_out, scale=1 / math.sqrt(k * k * c_in))
+    of_kernel = (c_out, c_in) if transposed else (c_in, c_out)
+    x = tg.Tensor(_draw(64, side, side, c_in), requires_grad=True)
+    w = tg.Tensor(_draw(k, k, *of_kernel, scale=1 / math.sqrt(k * k * c_in)), requires_grad=True)
+    function = tg.ops.conv_transpose2d if transposed else tg.ops.conv2d
+
+    def ours():
+        return function(x, w, stride=stride, padding=padding)
+
+    g = _draw(*ours().shape, seed=1)
     if library == "tinygen":
-        import tinygen as tg
+        return _step(ours, [x, w], tg.Tensor(g))
+    import torch
+    from torch_side import batch, layout
 
-        x = tg.Tensor(images, requires_grad=True)
-        if transposed:
-            w = tg.Tensor(weights.swapaxes(2, 3), requires_grad=True)
-            function = tg.ops.conv_transpose2d
-        else:
-            w, function = tg.Tensor(weights, requires_grad=True), tg.ops.conv2d
-        g = tg.Tensor(_draw(*function(x, w, stride=stride, padding=padding).shape))
-    else:
-        import torch
+    images = batch(x.numpy(), library).requires_grad_()
+    kernel = torch.tensor(w.numpy().transpose(3, 2, 0, 1).copy())
+    kernel = kernel.contiguous(memory_format=layout(library)).requires_grad_()
+    convolve = torch.nn.functional.conv_transpose2d if transposed else torch.nn.functional.conv2d
 
-        layout = torch.channels_last if library == "torch-channels-last" else torch.contiguous_format
-        order = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
-        x, w = torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(weights.transpose(order))
-        x, w = (t.contiguous(memory_format=layout).requires_grad_() for t in (x, w))
-        function = torch.nn.functional.conv_transpose2d if transposed else torch.nn.functional.conv2d
-        g = torch.ones_like(function(x, w, stride=stride, padding=padding))
+    def forward():
+        return convolve(images, kernel, stride=stride, padding=padding)
 
-    def step():
-        function(x, w, stride=stride, padding=padding).backward(g)
-        x.grad = w.grad = None
-
-    return step
+    return _step_in_torch(forward, [images, kernel], ours, [x, w], g, library)
 
 
 # Layers and optimizers -----------------------------------------------------------------------------
@@ -123,88 +139,80 @@ MASKED = {
 def layer(library: str, name: str):
     """Forward and backward, to the input and to the parameters, of a layer on a batch of 64. PyTorch has
     no masked convolution: there the weight is multiplied by the mask, as is usual."""
-    kind = name.split()[0]
-    if kind == "BatchNorm":
-        side, _, channels = map(int, name.split()[1].split("x"))
-        data = _draw(64, side, side, channels)
-    elif kind == "masked":
-        _, channels, _ = MASKED[name]
-        data = _draw(64, 28, 28, channels)
-    else:
-        data = _draw(64, 28, 28)
-    if library == "tinygen":
-        return _layer_tinygen(name, data)
-    return _layer_torch(name, data, library)
-
-
-def _layer_tinygen(name: str, data):
     import tinygen as tg
 
-    module, x = _module(name, data), tg.Tensor(data, requires_grad=True)
-    forward = (lambda: module(x)[0]) if name.startswith(("LSTM", "GRU")) else (lambda: module(x))
-    g = tg.Tensor(np.ones(forward().shape, "float32"))
+    module, shape = _module(name)
+    x = tg.Tensor(_draw(*shape), requires_grad=True)
+    our_leaves = [x, *module.parameters()]
+    recurrent = name.startswith(("LSTM", "GRU"))
 
-    def step():
-        forward().backward(g)
-        module.zero_grad()
-        x.grad = None
+    def ours():
+        return module(x)[0] if recurrent else module(x)
 
-    return step
+    g = _draw(*ours().shape, seed=1)
+    if library == "tinygen":
+        return _step(ours, our_leaves, tg.Tensor(g))
+    from torch_side import batch
+
+    forward, parameters = _module_torch(name, module, library)
+    images = batch(x.numpy(), library).requires_grad_()
+    return _step_in_torch(lambda: forward(images), [images, *parameters], ours, our_leaves, g, library)
 
 
-def _module(name: str, data):
-    """Our layer."""
+def _module(name: str):
+    """Our layer, and the shape of its input."""
     from tinygen import nn
 
     if name in MASKED:
         mask, channels, size = MASKED[name]
-        return nn.MaskedConv2d(mask, channels, 64, size)
-    kind = name.split()[0]
-    return nn.BatchNorm(data.shape[-1]) if kind == "BatchNorm" else getattr(nn, kind)(28, 256)
+        return nn.MaskedConv2d(mask, channels, 64, size), (64, 28, 28, channels)
+    kind, *words = name.split()
+    if kind == "BatchNorm":
+        side, _, channels = map(int, words[0].split("x"))
+        return nn.BatchNorm(channels), (64, side, side, channels)
+    return getattr(nn, kind)(28, 256), (64, 28, 28)
 
 
-def _layer_torch(name: str, data, library: str):
+def _module_torch(name: str, ours, library: str):
+    """The layer in PyTorch with the weights of ours, and its parameters, in our order."""
     import torch
-    from torch_side import batch, masked_convolution
+    from torch_side import masked_convolution
 
-    kind, x = name.split()[0], batch(data, library).requires_grad_()
+    kind = name.split()[0]
     if name in MASKED:
-        forward, parameters = masked_convolution(_module(name, data), library)
-    elif kind == "BatchNorm":
-        forward = torch.nn.BatchNorm2d(data.shape[-1])
-        parameters = list(forward.parameters())
-    else:
-        module = getattr(torch.nn, kind)(28, 256, batch_first=True)
-        parameters = list(module.parameters())
-
-        def forward(x):
-            return module(x)[0]
-
-    g = torch.ones_like(forward(x))
-
-    def step():
-        forward(x).backward(g)
-        for p in [x, *parameters]:
-            p.grad = None
-
-    return step
+        return masked_convolution(ours, library)
+    if kind == "BatchNorm":
+        module = torch.nn.BatchNorm2d(ours.features)
+        return module, list(module.parameters())
+    module = getattr(torch.nn, kind)(28, 256, batch_first=True)
+    parameters = list(module.parameters())
+    weights = [p.numpy().T for p in ours.parameters()]
+    for p, value in zip(parameters, [*weights, np.zeros_like(weights[-1])]):  # an LSTM has two biases there
+        p.data = torch.tensor(value.copy())
+    return lambda x: module(x)[0], parameters
 
 
 def adam(library: str):
     """A step of Adam over a million parameters in 20 Tensors, with their gradients given."""
-    shapes = [(220, 230)] * 19 + [(190, 204)]
-    values, gradients = [_draw(*s) for s in shapes], [_draw(*s, scale=0.01) for s in shapes]
-    if library == "tinygen":
-        import tinygen as tg
+    import tinygen as tg
 
-        parameters = [tg.Tensor(a, requires_grad=True) for a in values]
-        for p, g in zip(parameters, gradients):
-            p.grad = tg.Tensor(g)
-        return tg.optim.Adam(parameters).step
+    shapes = [(220, 230)] * 19 + [(190, 204)]
+    ours = [tg.Tensor(_draw(*s), requires_grad=True) for s in shapes]
+    values = [p.numpy() for p in ours]
+    for p in ours:
+        p.grad = tg.Tensor(_draw(*p.shape, scale=0.01))
+    step = tg.optim.Adam(ours).step
+    if library == "tinygen":
+        return step
     import torch
     import torch_side
 
-    parameters = [torch.tensor(a, requires_grad=True) for a in values]
-    for p, g in zip(parameters, gradients):
-        p.grad = torch.tensor(g)
-    return torch_side.adam(parameters, library).step
+    theirs = [torch.tensor(value, requires_grad=True) for value in values]
+    for p, q in zip(ours, theirs):
+        q.grad = torch.tensor(p.grad.numpy())
+    step_in_torch = torch_side.adam(theirs, library).step
+    step()
+    step_in_torch()
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(q.detach().numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
+    return step_in_torch

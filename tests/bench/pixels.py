@@ -7,12 +7,13 @@ over whole images for each of the 784 pixels.
 from __future__ import annotations
 
 import numpy as np
-from training import step_in_tinygen, step_in_torch, step_on_bits
+from training import network_on_bits, step_in_tinygen, step_in_torch, step_on_bits
 
 BATCH = 64
 MODELS = ["PixelCNN", "Gated PixelCNN", "multi-scale PixelCNN", "PixelCNN++"]
 # The row's name: the model, and how many.
 SAMPLES = {f"{name}, {n}": (name, n) for name in MODELS[:2] for n in (16, 64)}
+CHECKED = 2  # images with which it is seen that both libraries sample from the same model
 NAIVE_PASSES = 2  # of the 784 PyTorch's time is measured for so many
 
 
@@ -29,8 +30,7 @@ def training(library: str, row: str):
 
         loss, parameters = loss_and_parameters(model, levels, library)
         return step_in_torch(library, parameters, loss, model, model.loss(levels))
-    bits = (np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.2).astype("float32")
-    return step_on_bits(library, model, bits, lambda: TORCH[row](model, library))
+    return step_on_bits(library, model, _bits(BATCH), lambda: TORCH[row](model, library))
 
 
 def samples(library: str, row: str):
@@ -41,7 +41,7 @@ def samples(library: str, row: str):
         return lambda: model.sample(n)
     import torch
 
-    logits, _ = TORCH[name](model, library)
+    _, logits, _ = network_on_bits(library, model, _bits(CHECKED), lambda: TORCH[name](model, library))
 
     @torch.no_grad()
     def step():
@@ -51,6 +51,10 @@ def samples(library: str, row: str):
 
     step.scale = 28 * 28 / NAIVE_PASSES
     return step
+
+
+def _bits(n: int):
+    return (np.random.default_rng(0).random((n, 28, 28, 1)) < 0.2).astype("float32")
 
 
 def _model(name: str):

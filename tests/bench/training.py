@@ -38,8 +38,16 @@ def step_on_bits(library: str, model, bits, of_torch):
     a function in PyTorch, and its parameters."""
     if library == "tinygen":
         return step_in_tinygen(model, lambda: model.loss(bits))
+    from torch_side import adam
+
+    loss_of, _, parameters = network_on_bits(library, model, bits, of_torch)
+    return training_step(loss_of, adam(parameters, library, lr=LEARNING_RATE))
+
+
+def network_on_bits(library: str, model, bits, of_torch):
+    """(loss_of, logits, parameters) in PyTorch, once its loss and gradients are those of our model."""
     import torch
-    from torch_side import batch
+    from torch_side import batch, require_the_same
 
     logits, parameters = of_torch()
     x = batch(bits, library)
@@ -48,4 +56,5 @@ def step_on_bits(library: str, model, bits, of_torch):
         total = torch.nn.functional.binary_cross_entropy_with_logits(logits(x), x, reduction="sum")
         return total / len(x)
 
-    return step_in_torch(library, parameters, loss_of, model, model.loss(bits))
+    require_the_same(model.loss(bits), model.parameters(), loss_of(), parameters)
+    return loss_of, logits, parameters

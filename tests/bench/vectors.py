@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from training import step_in_tinygen, step_in_torch, step_on_bits
+from training import network_on_bits, step_in_tinygen, step_in_torch, step_on_bits
 
 BITS, VAE_BATCH, LATENTS, HIDDEN = 784, 128, 20, 400
 VAES = ["784-400-400-20", "IAF 784-400-400-20", "convolutional 28x28"]
@@ -129,7 +129,7 @@ def made_samples(library: str, row: str):
         return lambda: model.sample(MADE_SAMPLES)
     import torch
 
-    logits, _ = _made_torch(model)
+    _, logits, _ = network_on_bits(library, model, _bits(MADE_BATCH), lambda: _made_torch(model))
 
     @torch.no_grad()
     def step():
