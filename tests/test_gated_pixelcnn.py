@@ -273,6 +273,8 @@ def test_a_state_brings_the_weights_of_labels_along():
         ({"labels": -1}, "labels: expected an int of at least 0, got -1"),
         ({"first": 4}, "size: expected odd numbers, got"),
         ({"size": 2}, "size: expected odd numbers, got"),
+        ({"size": (3, 3)}, r"size: expected an int of at least 1, got \(3, 3\)"),
+        ({"first": "7"}, "first: expected an int of at least 1, got '7'"),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(options, words):

@@ -13,7 +13,7 @@ import tinygen as tg
 from tinygen import nn
 from tinygen.backend import Generator, xp
 from tinygen.gradients import check_gradients
-from tinygen.models.flows import IAF
+from tinygen.models.flows import IAF, MAF
 from tinygen.models.latent.iaf_vae import IAFVAE
 
 
@@ -106,3 +106,22 @@ def test_an_encoder_whose_output_does_not_fit_is_refused():
     vae.encoder = nn.Linear(3, 5).astype("float64")
     with pytest.raises(ValueError, match=r"encoder: expected float64\[N, 6\], got float64\[2, 5\]"):
         vae.loss(bits(2, 3))
+
+
+def test_a_flow_without_context_is_a_posterior_too():
+    tg.seed(0)
+    vae, x = small_vae(context=0), bits(4, 3)
+    assert vae.loss(x, Generator(0)).shape == () and vae.sample(2, Generator(0)).shape == (2, 3)
+
+
+def test_values_outside_are_refused_before_the_encoder_sees_them():
+    vae = small_vae()
+    vae.encoder = None
+    for call in (vae.loss, lambda x: vae.importance_weighted_bound(x, 2)):
+        with pytest.raises(ValueError, match="IAFVAE: x: expected"):
+            call(np.full((4, 3), 0.5))
+
+
+def test_a_flow_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match="IAFVAE: flow: expected an IAF, got MAF"):
+        IAFVAE(nn.Linear(3, 4), nn.Linear(2, 3), MAF(2, [4]))

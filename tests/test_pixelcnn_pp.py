@@ -398,6 +398,7 @@ def test_training_reaches_the_entropy_of_a_chain_of_levels():
         ({"blocks": 0}, "blocks: expected an int of at least 1, got 0"),
         ({"resolutions": 0}, "resolutions: expected an int of at least 1, got 0"),
         ({"dropout": 1.0}, "p: expected a probability of at least 0 and less than 1, got 1.0"),
+        ({"dropout": "a"}, "p: expected a probability of at least 0 and less than 1, got 'a'"),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(options, words):

@@ -1,5 +1,7 @@
 """What models of images in raster order share: probabilities, samples, completions, and ways to convolve."""
 
+import re
+
 import numpy as np
 import pytest
 from autoregressive import FAMILIES, batch, every_image, labels_for, shaken
@@ -14,6 +16,7 @@ from tinygen.backend import Generator, to_host, xp
 from tinygen.gradients import check_gradients
 from tinygen.models.autoregressive.conditionals import bernoulli, categorical
 from tinygen.models.autoregressive.convolve import PixelByPixel, RowByRow, whole
+from tinygen.models.autoregressive.made import MADE
 from tinygen.models.autoregressive.pixelcnn import PixelCNN
 from tinygen.models.autoregressive.raster import RasterModel
 
@@ -409,6 +412,13 @@ def test_a_shape_that_cannot_be_is_refused(shape, words):
         OneStack(shape)
 
 
+@pytest.mark.parametrize("family", ["bernoulli", bernoulli])
+def test_a_family_that_is_none_is_refused(family):
+    for make in (lambda: OneStack((2, 2, 1), family), lambda: MADE(3, [4], family)):
+        with pytest.raises(TypeError, match=f"family: expected a Family, .* got {re.escape(repr(family))}"):
+            make()
+
+
 ZEROS = np.zeros((2, 2, 3, 1), "float32")
 
 
@@ -426,7 +436,7 @@ ZEROS = np.zeros((2, 2, 3, 1), "float32")
         ("categorical", ZEROS.astype(int) + 3, "OneStack: x: expected integers from 0 to 2, got 3"),
         ("categorical", ZEROS.astype(int) - 1, "OneStack: x: expected integers from 0 to 2, got -1"),
         ("categorical", ZEROS[0].astype(int), r"x: expected integers\[N, 2, 3, 1\], got int64\[2, 3, 1\]"),
-        ("categorical", [[0]], r"x: expected integers\[N, 2, 3, 1\], got list"),
+        ("categorical", [[0]], r"^OneStack: x: expected integers\[N, 2, 3, 1\], got list"),
     ],
 )
 def test_an_x_that_does_not_fit_is_refused(family, x, words):

@@ -268,6 +268,11 @@ class no_grad(_recorded):
         return update_wrapper(without_recording, function)
 
 
+def is_grad_enabled() -> bool:
+    """Whether computations are recorded: everywhere but inside `no_grad`."""
+    return _recording
+
+
 # Changes in place ----------------------------------------------------------------------------------
 
 # What was changed: memory -> range of addresses, (first, one past the last) -> (tick of the last change, weak

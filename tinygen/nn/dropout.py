@@ -15,8 +15,8 @@ class Dropout(Module):
     The noise comes from the default generator. Raises ValueError for an x that is no floating array."""
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p: expected a probability of at least 0 and less than 1, got {p}")
+        if not isinstance(p, (int, float)) or not 0 <= p < 1:
+            raise ValueError(f"Dropout: p: expected a probability of at least 0 and less than 1, got {p!r}")
         self.p = p
 
     def forward(self, x):

@@ -155,7 +155,9 @@ class Module:
             raise self._refusal(x, f"{dtype}[{sizes}]")
 
     def _refusal(self, x, expected: str, argument: str = "x") -> ValueError:
-        return ValueError(f"{self!r}: {argument}: expected {expected}, got {backend.form_of(x)}")
+        layer = repr(self)
+        name = type(self).__name__ if "\n" in layer else layer
+        return ValueError(f"{name}: {argument}: expected {expected}, got {backend.form_of(x)}")
 
     def _expect_counts(self, least: int = 1, **counts: int) -> None:
         """Refuse sizes of a layer that are not ints of at least `least`."""

@@ -29,6 +29,13 @@ class Family(NamedTuple):
     decode: Callable = lambda x: x
 
 
+def family_of(model: str, family: Family | None) -> Family:
+    """The family itself, bernoulli() for None; a TypeError of the model for anything else."""
+    if family is not None and not isinstance(family, Family):
+        raise TypeError(f"{model}: family: expected a Family, such as bernoulli() makes, got {family!r}")
+    return family or bernoulli()
+
+
 def bernoulli() -> Family:
     """x_d in {0, 1}, floating."""
     return Family(

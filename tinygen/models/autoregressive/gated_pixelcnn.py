@@ -69,7 +69,7 @@ class GatedPixelCNN(RasterModel):
         size: int = 3,
     ):
         super().__init__(shape, family, labels)
-        self._expect_counts(channels=channels, layers=layers)
+        self._expect_counts(channels=channels, layers=layers, first=first, size=size)
         colors = self.shape[2]
         if channels % colors:
             raise ValueError(f"GatedPixelCNN: channels: expected a multiple of {colors}, got {channels}")

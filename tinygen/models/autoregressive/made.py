@@ -19,7 +19,7 @@ from typing import Any
 from ... import nn, ops
 from ...backend import Generator, default_generator, to_host, xp
 from ...distributions.base import require_inside
-from .conditionals import Family, bernoulli
+from .conditionals import Family, family_of
 from .conditioning import one_hot
 from .masked_network import MaskedNetwork
 from .sequential import fill, fill_naively
@@ -41,7 +41,7 @@ class MADE(nn.Module):
 
     def __init__(self, inputs: int, hidden, family: Family | None = None, labels: int = 0, **options: Any):
         self._expect_counts(least=0, labels=labels)
-        self.family = family or bernoulli()
+        self.family = family_of("MADE", family)
         self.network = MaskedNetwork(inputs, hidden, self.family.size, context=labels, **options)
         self.inputs, self.labels, self.variants = inputs, labels, self.network.variants
 

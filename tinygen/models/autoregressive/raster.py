@@ -17,7 +17,7 @@ from ... import nn, ops
 from ...autodiff import no_grad
 from ...backend import Generator, default_generator, to_host, xp
 from ...distributions.base import require_inside
-from .conditionals import Family, bernoulli
+from .conditionals import Family, family_of
 from .conditioning import one_hot
 from .convolve import PixelByPixel, RowByRow, part, whole
 
@@ -40,7 +40,8 @@ class RasterModel(nn.Module):
         height, width, colors = shape
         self._expect_counts(height=height, width=width, colors=colors)
         self._expect_counts(least=0, labels=labels)
-        self.shape, self.family, self.labels = tuple(shape), family or bernoulli(), labels
+        self.shape, self.labels = tuple(shape), labels
+        self.family = family_of(type(self).__name__, family)
 
     # The network ----------------------------------------------------------------------------------
 

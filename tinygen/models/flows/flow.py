@@ -44,6 +44,8 @@ class Flow(nn.Module):
     parameters (ValueError), and a condition that does not fit, before anything is computed."""
 
     def __init__(self, inputs: int, base: nn.Module | None = None):
+        if base is not None and getattr(base, "inputs", None) != inputs:
+            raise ValueError(f"{type(self).__name__}: base: expected one of {inputs} inputs, got {base!r}")
         self.inputs = inputs
         self.base = base or StandardNormal(inputs)
 
@@ -88,8 +90,8 @@ class Composition(Flow):
     whole has a base; those of the parts play no part."""
 
     def __init__(self, *flows: Flow, base: nn.Module | None = None):
-        if not flows:
-            raise ValueError("Composition: flows: expected at least one, got none")
+        if not flows or not all(isinstance(flow, Flow) for flow in flows):
+            raise ValueError(f"Composition: flows: expected one Flow or more, got {list(flows)}")
         super().__init__(flows[0].inputs, base)
         for k, flow in enumerate(flows):
             if flow.inputs != self.inputs:

@@ -20,14 +20,14 @@ from collections.abc import Sequence
 import numpy  # parameters and state are made on the host
 
 from ... import nn, ops
-from ...autodiff import Tensor, no_grad
+from ...autodiff import Tensor, is_grad_enabled
 from ...backend import host_generator, to_host, xp
 from ...ops.normalization import scale_and_shift, standardize
 from ..autoregressive.conditionals import mixture_of_gaussians
 from ..autoregressive.conditioning import one_hot
 from ..autoregressive.made import MADE
 from ..autoregressive.masked_network import MaskedNetwork
-from ..autoregressive.sequential import fill, fill_naively
+from ..autoregressive.sequential import fill
 from .flow import Composition, Flow, Inverse
 
 
@@ -66,17 +66,11 @@ class AutoregressiveFlow(Flow):
         log_scale = self._log_scale(alpha)
         return (x - mu) * ops.exp(log_scale), log_scale.sum(axis=1)
 
-    @no_grad()
     def inverse(self, z, condition=None):
-        """As for every flow; one element after another, and without history."""
-        return self._inverse(z, condition, fill)
-
-    @no_grad()
-    def inverse_naively(self, z, condition=None):
-        """What `inverse` returns, with a pass of the network for each element: the readable reference."""
-        return self._inverse(z, condition, fill_naively)
-
-    def _inverse(self, z, condition, fill):
+        """As for every flow; one element after another. Inside `no_grad` every unit is computed once;
+        outside this is `inverse_naively`."""
+        if is_grad_enabled():
+            return self.inverse_naively(z, condition)
         self._expect_vectors(z, self.network.dtype, "z")
         in_order = ops.raw(z).T[xp.asarray(self.network.order())]
         log_det = xp.zeros(len(z), z.dtype)
@@ -89,6 +83,17 @@ class AutoregressiveFlow(Flow):
 
         x = fill(self.network, draw, len(z), condition)
         return Tensor(x), Tensor(log_det)
+
+    def inverse_naively(self, z, condition=None):
+        """What `inverse` returns, with a pass of the network for each element: the readable reference, and
+        what gradients go through."""
+        self._expect_vectors(z, self.network.dtype, "z")
+        x, places = xp.zeros(z.shape, z.dtype), self.network.orders.data[0].argsort()
+        for k in range(self.inputs):
+            mu, alpha = ops.unstack(self.network(x, condition), axis=2)
+            log_scale = self._log_scale(alpha)
+            x = ops.where(places == k, z * ops.exp(-log_scale) + mu, x)
+        return x, -log_scale.sum(axis=1)
 
     def _log_scale(self, alpha):
         """−α, bounded."""
@@ -116,7 +121,7 @@ class BatchNormFlow(Flow):
 
         running ← (1 − MOMENTUM) running + MOMENTUM (m or v).
 
-    Raises as every flow, and ValueError for fewer than two examples in training."""
+    Conditions play no part. Raises as every flow, and ValueError for fewer than two examples in training."""
 
     EPSILON = 1e-5
     MOMENTUM = 0.1

@@ -26,6 +26,8 @@ class IAFVAE(VAE):
     decoder, likelihood: as for `VAE`. flow: f, of as many inputs as z has, whose condition is h."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, flow: IAF, likelihood: str = "bernoulli"):
+        if not isinstance(flow, IAF):
+            raise TypeError(f"IAFVAE: flow: expected an IAF, got {flow!r}")
         super().__init__(encoder, decoder, flow.inputs, likelihood)
         self.flow, self.context = flow, flow.context
 
@@ -34,24 +36,25 @@ class IAFVAE(VAE):
         return self._start(x)[0]
 
     def _start(self, x):
-        """q(z₀|x) and h(x)."""
+        """q(z₀|x) and h(x), None where there is none."""
         out, L = self.encoder(x), self.latents
         size = 2 * L + self.context
         if out.shape[1:] != (size,):
             raise self._refusal(out, f"{out.dtype}[N, {size}]", "encoder")
-        return Normal(out[:, :L], out[:, L : 2 * L]), out[:, 2 * L :]
+        return Normal(out[:, :L], out[:, L : 2 * L]), out[:, 2 * L :] if self.context else None
 
     def draw_posterior(self, x, samples: int = 1, rng: Generator | None = None):
         """As for `VAE`: z (samples · N, latents) and log q(z|x)."""
         q, h = self._start(x)
         q = Normal(ops.concatenate([q.mean] * samples), ops.concatenate([q.log_variance] * samples))
         z0 = q.rsample(rng)
-        z, log_det = self.flow.inverse(z0, ops.concatenate([h] * samples))
+        z, log_det = self.flow.inverse(z0, None if h is None else ops.concatenate([h] * samples))
         return z, q.log_prob(z0).sum(axis=1) - log_det
 
     def terms(self, x, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """The two terms of the ELBO, (N,) each: log p(x|z) and log q(z|x) − log p(z) at one draw of z, whose
         mean is the divergence, which has no closed form here."""
+        self._expect_inside(x)
         z, log_q = self.draw_posterior(x, 1, rng)
         log_likelihood = self.decode(z).log_prob(x)
         reconstruction = log_likelihood.sum(axis=tuple(range(1, log_likelihood.ndim)))

@@ -20,6 +20,7 @@ from ... import nn, ops
 from ...autodiff import Tensor, no_grad
 from ...backend import Generator
 from ...distributions import Bernoulli, Normal, kl_divergence
+from ...distributions.base import require_inside
 
 
 class VAE(nn.Module):
@@ -52,6 +53,7 @@ class VAE(nn.Module):
     def terms(self, x, rng: Generator | None = None) -> tuple[Tensor, Tensor]:
         """The two terms of the ELBO (KW eq. 3), (N,) each: the reconstruction log p(x|z) at one draw of z
         from q(z|x), and the divergence KL(q(z|x) ‖ p(z)) in closed form (KW Appendix B)."""
+        self._expect_inside(x)
         q = self.encode(x)
         z = q.rsample(rng)  # z = μ + σ ε, ε ~ N(0, I): gradients reach μ and σ (KW section 2.4)
         reconstruction = _sum_each(self.decode(z).log_prob(x))
@@ -73,6 +75,7 @@ class VAE(nn.Module):
         K = `samples`. L₁ is the ELBO, and L_K rises towards log p(x) with K. Memory grows with N · K."""
         if samples < 1:
             raise ValueError(f"samples: expected at least 1, got {samples}")
+        self._expect_inside(x)
         z, log_q = self.draw_posterior(x, samples, rng)
         log_likelihood = self.decode(z).log_prob(ops.concatenate([x] * samples))
         log_weights = _sum_each(log_likelihood) + _sum_each(self.prior().log_prob(z)) - log_q
@@ -85,6 +88,11 @@ class VAE(nn.Module):
         z = q.rsample(rng)
         return z, _sum_each(q.log_prob(z))
 
+    def _expect_inside(self, x) -> None:
+        """Refuse values that the likelihood has no density for, before the encoder sees them."""
+        support = (Bernoulli if self.likelihood == "bernoulli" else Normal).support
+        require_inside(f"{type(self).__name__}: x", ops.raw(x), support)
+
     def prior(self) -> Normal:
         """p(z) = N(0, I)."""
         return Normal(0.0, 0.0)
@@ -92,7 +100,7 @@ class VAE(nn.Module):
     @no_grad()
     def sample(self, n: int, rng: Generator | None = None):
         """n draws of x from the model: z ~ p(z), x ~ p(x|z). An array (n, ...)."""
-        z = self.prior().sample(rng, (n, self.latents))
+        z = self.prior().sample(rng, (n, self.latents)).astype(self.parameters()[0].dtype)
         return self.decode(z).sample(rng)
 
 
