@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from training import replayed
 
 ROWS = [
     "GAN 784-512-512-1",
@@ -26,9 +27,20 @@ def iteration(library: str, row: str):
     n = game.critic_steps * BATCH
     x = np.tanh(np.random.default_rng(0).standard_normal((n, *shape)).astype("float32"))
     if library == "tinygen":
-        optimizers = _optimizers(game)
-        return lambda: game.iteration(x, optimizers)
+        return _in_tinygen(game, x)
     return _torch(library, game, x)
+
+
+def _in_tinygen(game, x):
+    from tinygen.backend import Generator
+
+    optimizers = _optimizers(game)
+
+    def take_turns(x, rng):
+        with rng:
+            game.iteration(x, optimizers)
+
+    return replayed(take_turns, x, Generator(0))
 
 
 def _game(row: str):
@@ -172,7 +184,7 @@ def _normalize(network, ours) -> None:
     for theirs, layer in zip(network, ours.layers):
         if isinstance(theirs, torch.nn.Linear):
             torch.nn.utils.parametrizations.spectral_norm(theirs)
-            u, _, v = np.linalg.svd(theirs.weight.detach().numpy())
+            u, _, v = np.linalg.svd(theirs.weight.detach().cpu().numpy())
             layer.u.data, layer.v.data = u[:, 0], v[0]
             theirs.parametrizations.weight[0]._u.copy_(torch.tensor(u[:, 0]))
             theirs.parametrizations.weight[0]._v.copy_(torch.tensor(v[0]))

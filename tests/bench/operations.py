@@ -214,5 +214,5 @@ def adam(library: str):
     step()
     step_in_torch()
     for p, q in zip(ours, theirs):
-        np.testing.assert_allclose(q.detach().numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(q.detach().cpu().numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
     return step_in_torch

@@ -25,7 +25,7 @@ def training(library: str, row: str):
     if row == "PixelCNN++":
         levels = np.random.default_rng(0).integers(0, model.levels, (BATCH, 28, 28, 1))
         if library == "tinygen":
-            return step_in_tinygen(model, lambda: model.loss(levels))
+            return step_in_tinygen(model, model.loss, levels)
         from pixelcnn_pp import loss_and_parameters
 
         loss, parameters = loss_and_parameters(model, levels, library)

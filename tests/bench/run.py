@@ -1,13 +1,16 @@
 """Measure tinygen against PyTorch and HIPS autograd, where they are installed, and print a Markdown table.
 
-    python tests/bench/run.py [NAME ...] [--threads N] [--rounds N] [--json FILE]
+    python tests/bench/run.py [NAME ...] [--threads N] [--device cuda] [--rounds N] [--json FILE]
     python tests/bench/run.py --profile NAME
 
 Each library runs in a process of its own, idle on a pipe while another runs: two libraries' worker threads in
 one process disturb each other. They take turns, round by round, with a rest between; a ratio is the median
 over the rounds of tinygen's time to the other's in the same round, with the quartiles, so that what else the
-machine does falls on both. Before anything is measured, training steps must have the same loss and gradients
-in both libraries, from the same weights. Peak memory is what a step takes above what was there before it.
+machine does falls on both. Before anything is measured, both libraries must have the same loss and gradients
+from the same weights. Peak memory is what a step takes above what was there before it.
+
+On a GPU tinygen's training steps are replayed (`tg.replay`), PyTorch's are not; both multiply float32 without
+TF32, and memory is not measured.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ SUITES = {
     "games": Suite(games.iteration, games.ROWS, ALL, memory=True),
     "training": Suite(pixels.training, pixels.MODELS, ALL, memory=True),
     "MADE-samples": Suite(vectors.made_samples, list(vectors.MADE_HIDDEN), TORCH),
+    "MAF-samples": Suite(vectors.maf_samples, list(vectors.MAF_INPUTS), TORCH),
     "samples": Suite(pixels.samples, list(pixels.SAMPLES), TORCH),
     "convolution": Suite(
         operations.convolution, [*operations.CONVOLUTIONS, *operations.TRANSPOSED], IMAGES, memory=True
@@ -81,25 +85,39 @@ WARM_UP_SECONDS = 3.0  # for so long the threads of a new process may share a co
 # The process of one library -----------------------------------------------------------------------
 
 
-def work(name: str, row: str, library: str, threads: int) -> None:
+def work(name: str, row: str, library: str, threads: int, device: str) -> None:
     """For each line that comes in, "time" or "memory", measure once and print the figure."""
-    if library.startswith("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
+    wait = prepared(library, threads, device)
     step = make_step(name, row, library)
-    clock = time.process_time if name == ONE_THREAD else time.perf_counter
+    clock = time.process_time if name == ONE_THREAD and device == "cpu" else time.perf_counter
     repeats = max(1, round(ROUND_SECONDS / warm_up(step, WARM_UP_SECONDS)))
     scale = getattr(step, "scale", 1)  # where a step is a part of the work
 
     def time_of_a_step() -> float:
         warm_up(step, AGAIN_SECONDS)
-        return scale * seconds(step, clock, repeats)
+        wait()
+        return scale * seconds(step, clock, repeats, wait)
 
     measures = {"time": time_of_a_step, "memory": lambda: peak_memory(step)}
     print("ready", flush=True)
     for line in sys.stdin:
         print(measures[line.strip()](), flush=True)
+
+
+def prepared(library: str, threads: int, device: str) -> Callable[[], None]:
+    """Let a library compute there, products of float32 in float32; the function that waits for the device."""
+    if library.startswith("torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_default_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        return torch.cuda.synchronize if device == "cuda" else lambda: None
+    from tinygen import backend
+
+    if library == "tinygen":
+        backend.set_device(device)
+    return backend.current_device().wait
 
 
 def make_step(name: str, row: str, library: str) -> Callable:
@@ -116,10 +134,11 @@ def warm_up(step, duration: float) -> float:
     return last
 
 
-def seconds(step, clock, repeats: int) -> float:
+def seconds(step, clock, repeats: int, wait) -> float:
     began = clock()
     for _ in range(repeats):
         step()
+    wait()
     return (clock() - began) / repeats
 
 
@@ -142,14 +161,20 @@ def status(field: str) -> int:
 # The process that compares ------------------------------------------------------------------------
 
 
+def environment(threads: int) -> dict[str, str]:
+    """That of a process whose libraries have so many threads."""
+    variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(variables, str(threads))}
+
+
 class Worker:
     """The process of one library for one row."""
 
-    def __init__(self, name: str, row: str, library: str, threads: int):
-        variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    def __init__(self, name: str, row: str, library: str, threads: int, device: str):
+        flags = ["--threads", str(threads), "--device", device]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--work", name, row, library, "--threads", str(threads)],
-            env={**os.environ, **dict.fromkeys(variables, str(threads))},
+            [sys.executable, __file__, "--work", name, row, library, *flags],
+            env=environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -180,16 +205,18 @@ class Figures(NamedTuple):
     memory: float | None
 
 
-def compare(name: str, row: str, threads: int, rounds: int) -> dict[str, Figures]:
-    """The figures of each library."""
+def compare(name: str, row: str, threads: int, device: str, rounds: int) -> dict[str, Figures]:
+    """The figures of each library; on a GPU without memory."""
     libraries = ["tinygen", *filter(installed, SUITES[name].others)]
-    workers = {library: Worker(name, row, library, threads) for library in libraries}
+    if device != "cpu":
+        libraries = [library for library in libraries if library != "autograd"]
+    workers = {library: Worker(name, row, library, threads, device) for library in libraries}
     times: dict[str, list[float]] = {library: [] for library in libraries}
     for _ in range(rounds):
         for library, worker in workers.items():
             times[library].append(worker.measure("time"))
     memory = {
-        library: worker.measure("memory") if SUITES[name].memory else None
+        library: worker.measure("memory") if SUITES[name].memory and device == "cpu" else None
         for library, worker in workers.items()
     }
     for worker in workers.values():
@@ -204,14 +231,14 @@ def installed(library: str) -> bool:
 # The table ------------------------------------------------------------------------------------------
 
 
-def heading(threads: int, rounds: int) -> str:
+def heading(threads: int, device: str, rounds: int) -> str:
     """What was measured on, and the table's first lines."""
     names = {"numpy": "NumPy", "torch": "PyTorch", "autograd": "HIPS autograd"}
     versions = [f"{names[lib]} {importlib.metadata.version(lib)}" for lib in names if installed(lib)]
     columns = ["case", "tinygen", *COLUMNS.values(), "peak memory, of PyTorch's"]
     return "\n".join(
         [
-            f"{processor()}, {threads} threads (one for the chain of operations), {rounds} rounds;",
+            f"{processor()}, {device}, {threads} threads (one for the chain of operations), {rounds} rounds;",
             f"Python {platform.python_version()}, {', '.join(versions)}.",
             "",
             f"| {' | '.join(columns)} |",
@@ -275,7 +302,7 @@ def cases(names: list[str]) -> list[tuple[str, str]]:
 
 
 def print_profile(name: str, row: str) -> None:
-    """Where the time of a step goes, on the average of a few."""
+    """Where the time of a few steps goes."""
     import tinygen as tg
 
     step, repeats = make_step(name, row, "tinygen"), 5
@@ -293,12 +320,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; default: all")
     parser.add_argument("--profile", metavar="NAME", help="print where tinygen's time goes, by primitive")
     parser.add_argument("--threads", type=int, default=2, help="of each library; overhead always has one")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where all compute")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="also write all figures there")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.work:
-        work(*flags.work, flags.threads)
+        work(*flags.work, flags.threads, flags.device)
         return
     if flags.threads < 1 or flags.rounds < 1:
         parser.error(f"--threads, --rounds: expected at least 1, got {flags.threads}, {flags.rounds}")
@@ -307,15 +335,18 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     if flags.profile:
+        if environment(flags.threads) != os.environ:  # libraries read it as they are loaded
+            os.execve(sys.executable, [sys.executable, *sys.argv], environment(flags.threads))
+        prepared("tinygen", flags.threads, flags.device)
         for case in chosen:
             print_profile(*case)
         return
 
     record = {}
-    print(heading(flags.threads, flags.rounds))
+    print(heading(flags.threads, flags.device, flags.rounds))
     for name, row in chosen:
         threads = 1 if name == ONE_THREAD else flags.threads
-        figures = compare(name, row, threads, flags.rounds)
+        figures = compare(name, row, threads, flags.device, flags.rounds)
         print(table_row(name, row, figures), flush=True)
         record[f"{name} {row}".strip()] = {library: of._asdict() for library, of in figures.items()}
     if flags.json:

@@ -96,9 +96,9 @@ def masked_convolution(ours, library: str):
 
 
 def require_the_same(ours, our_parameters, theirs, their_parameters) -> None:
-    """Refuse to measure a loss with other values or gradients than tinygen's. Gradients are compared sorted,
-    since axes differ, with zeros for masked weights that ours leaves out, and to a hundredth, since what
-    rounding puts on the other side of a kink differs."""
+    """Refuse to measure a loss with other values or gradients than tinygen's. Gradients are compared in the
+    order of the values that they belong to, since axes differ, with zeros for masked weights that ours leaves
+    out, and to a hundredth, since what rounding puts on the other side of a kink differs."""
     np.testing.assert_allclose(theirs.item(), ours.item(), rtol=1e-4, atol=1e-5)
     our_parameters, their_parameters = list(our_parameters), list(their_parameters)
     ours.backward(inputs=our_parameters)
@@ -106,7 +106,12 @@ def require_the_same(ours, our_parameters, theirs, their_parameters) -> None:
     assert len(our_parameters) == len(their_parameters)
     for p, q in zip(our_parameters, their_parameters):
         left_out = np.zeros(q.grad.numel() - p.grad.size, p.dtype)
-        right = np.sort(np.concatenate([p.grad.numpy().ravel(), left_out]))
-        found = np.sort(q.grad.numpy().ravel())
+        right = _by_value(*(np.concatenate([x.numpy().ravel(), left_out]) for x in (p, p.grad)))
+        found = _by_value(*(x.detach().cpu().numpy().ravel() for x in (q, q.grad)))
         np.testing.assert_allclose(found, right, rtol=1e-2, atol=1e-2 * abs(right).max() + 1e-7)
         p.grad = q.grad = None
+
+
+def _by_value(values, gradients):
+    """The gradients in the order of the values, those of equal values in their own."""
+    return gradients[np.lexsort((gradients, values))]

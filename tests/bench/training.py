@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 LEARNING_RATE = 1e-3
 
 
 def training_step(loss_of, optimizer):
-    """The function that makes a step; loss_of() gives the loss."""
+    """The function that makes a step; loss_of(*arguments) gives the loss."""
 
-    def step():
-        loss = loss_of()
+    def step(*arguments):
         optimizer.zero_grad()
+        loss = loss_of(*arguments)
         loss.backward()
         optimizer.step()
 
     return step
 
 
-def step_in_tinygen(model, loss_of):
-    """Steps of our model."""
+def step_in_tinygen(model, loss_of, *arguments):
+    """Steps of our model with the loss of these arguments, arrays of the host and Generators."""
     from tinygen.optim import Adam
 
-    return training_step(loss_of, Adam(model.parameters(), lr=LEARNING_RATE))
+    return replayed(training_step(loss_of, Adam(model.parameters(), lr=LEARNING_RATE)), *arguments)
+
+
+def replayed(step, *arguments):
+    """The step with these arguments, on the current device; a GPU replays it."""
+    import tinygen as tg
+    from tinygen.backend import xp
+
+    step = tg.replay(step)
+    arguments = [xp.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
+    return lambda: step(*arguments)
 
 
 def step_in_torch(library: str, parameters, loss_of, model, our_loss, *noise):
@@ -37,7 +49,7 @@ def step_on_bits(library: str, model, bits, of_torch):
     """Steps of a model whose network gives logits of bits, in either library. of_torch() makes the network as
     a function in PyTorch, and its parameters."""
     if library == "tinygen":
-        return step_in_tinygen(model, lambda: model.loss(bits))
+        return step_in_tinygen(model, model.loss, bits)
     from torch_side import adam
 
     loss_of, _, parameters = network_on_bits(library, model, bits, of_torch)

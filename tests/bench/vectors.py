@@ -1,5 +1,5 @@
-"""Training steps of models of vectors: VAE, MADE and MAF, and samples of MADE. Of VAE also with convolutions,
-and with an inverse autoregressive flow.
+"""Training steps of models of vectors: VAE, also with convolutions and with an inverse autoregressive flow,
+MADE and MAF; and samples of the last two.
 
 In PyTorch masked layers multiply their weights by the masks in each step, as is usual, and samples of an
 autoregressive model take a pass of the network for each element.
@@ -16,7 +16,8 @@ BITS, VAE_BATCH, LATENTS, HIDDEN = 784, 128, 20, 400
 VAES = ["784-400-400-20", "IAF 784-400-400-20", "convolutional 28x28"]
 IAF_HIDDEN, IAF_LAYERS, IAF_CONTEXT = [64], 2, 32
 MADE_HIDDEN = {"784-500": [500], "784-500-500": [500, 500]}  # the row's name: hidden layers
-MADE_BATCH, MADE_SAMPLES = 100, 64
+MADE_BATCH, SAMPLES = 100, 64
+NAIVE_PASSES = 20  # PyTorch's time of sampling a MAF is measured for so many
 MAF_INPUTS = {"5 layers, 64 inputs": 64, "5 layers, 784 inputs": 784}  # the row's name: D
 MAF_LAYERS, MAF_HIDDEN, MAF_BATCH = 5, [100, 100], 100
 
@@ -38,8 +39,7 @@ def vae(library: str, row: str):
     if library == "tinygen":
         from tinygen.backend import Generator
 
-        rng = Generator(0)
-        return step_in_tinygen(model, lambda: model.loss(x, rng))
+        return step_in_tinygen(model, model.loss, x, Generator(0))
     return _vae_torch(library, model, x)
 
 
@@ -126,14 +126,14 @@ def made_samples(library: str, row: str):
     """64 samples of 784 bits."""
     model = _made(row)
     if library == "tinygen":
-        return lambda: model.sample(MADE_SAMPLES)
+        return lambda: model.sample(SAMPLES)
     import torch
 
     _, logits, _ = network_on_bits(library, model, _bits(MADE_BATCH), lambda: _made_torch(model))
 
     @torch.no_grad()
     def step():
-        x, u = torch.zeros(MADE_SAMPLES, BITS), torch.rand(MADE_SAMPLES, BITS)
+        x, u = torch.zeros(SAMPLES, BITS), torch.rand(SAMPLES, BITS)
         for d in range(BITS):
             x[:, d] = u[:, d] < torch.sigmoid(logits(x)[:, d])
 
@@ -184,12 +184,54 @@ def maf(library: str, row: str):
     flow = MAF(MAF_INPUTS[row], MAF_HIDDEN, MAF_LAYERS)
     x = np.random.default_rng(0).standard_normal((MAF_BATCH, MAF_INPUTS[row])).astype("float32")
     if library == "tinygen":
-        return step_in_tinygen(flow, lambda: flow.loss(x))
+        return step_in_tinygen(flow, flow.loss, x)
     import torch
 
     log_prob, parameters = _maf_torch(flow)
     points = torch.tensor(x)
     return step_in_torch(library, parameters, lambda: -log_prob(points).mean(), flow, flow.loss(x))
+
+
+def maf_samples(library: str, row: str):
+    """64 samples. PyTorch makes a few of its passes, one for each element and layer; `scale` says how many
+    times as long all of them take."""
+    import tinygen as tg
+    from tinygen.models.flows import MAF
+
+    tg.seed(0)
+    D = MAF_INPUTS[row]
+    flow = MAF(D, MAF_HIDDEN, MAF_LAYERS).eval()
+    if library == "tinygen":
+        return lambda: flow.sample(SAMPLES)
+    import torch
+
+    network, _ = _masked_torch(flow.flows[0].network)
+    network = [(linear.weight.detach() * mask, linear.bias.detach()) for linear, mask, _ in network]
+
+    def inverted(z, x):
+        """x_d = z_d exp α_d + μ_d, right where all elements of x before d are."""
+        *hidden, last = network
+        for weight, bias in hidden:
+            x = torch.relu(torch.nn.functional.linear(x, weight, bias))
+        mu, alpha = torch.nn.functional.linear(x, *last).chunk(2, dim=1)
+        return z * torch.exp(2 * torch.tanh(alpha / 2)) + mu
+
+    @torch.no_grad()
+    def invert(z, elements: int):
+        x = torch.zeros_like(z)
+        for d in range(elements):
+            x[:, d] = inverted(z, x)[:, d]
+        return x
+
+    z = torch.randn(SAMPLES, D)
+    right = flow.flows[0].inverse(z.cpu().numpy())[0].numpy()
+    np.testing.assert_allclose(invert(z, D).cpu().numpy(), right, rtol=1e-3, atol=1e-4)
+
+    def step():
+        invert(z, NAIVE_PASSES)
+
+    step.scale = MAF_LAYERS * D / NAIVE_PASSES
+    return step
 
 
 def _masked_torch(network):
