@@ -508,6 +508,9 @@ def test_running_means_wait_for_nothing(device):
     assert figures.read() == {"loss": pytest.approx(3.0)}
 
 
+GAME = ["--latents", "4", "--batch-size", "320"]
+
+
 @pytest.mark.parametrize(
     ("demo", "flags"),
     [
@@ -521,6 +524,8 @@ def test_running_means_wait_for_nothing(device):
         ("gated_pixelcnn.py", ["--channels", "4", "--layers", "2", "--conditional", "--batch-size", "200"]),
         ("multiscale_pixelcnn.py", ["--channels", "4", "--blocks", "1", "--batch-size", "200"]),
         ("pixelcnn_pp.py", ["--filters", "4", "--components", "2", "--batch-size", "200"]),
+        *((demo, GAME) for demo in ("gan.py", "wgan.py", "wgan_gp.py", "sn_gan.py", "dcgan.py")),
+        ("conditional_gan.py", GAME),
     ],
 )
 def test_a_demo_runs_on_every_device(demo, flags, device, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from .autodiff import Call, Node, Observer, Primitive, observed
 def profile() -> Iterator[Profile]:
     """`with tg.profile() as profile:` around some steps of a training measures them, and `print(profile)`
     shows what took longest. The computation needs no change; on a GPU each primitive is waited for, so that
-    the whole takes longer than without."""
+    the whole takes longer than without. Of what a block inside measures, this one sees the total alone."""
     found = Profile()
     optim.step_watchers.append(found.before_step)
     try:

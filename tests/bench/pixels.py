@@ -26,7 +26,7 @@ def training(library: str, row: str):
         levels = np.random.default_rng(0).integers(0, model.levels, (BATCH, 28, 28, 1))
         if library == "tinygen":
             return step_in_tinygen(model, model.loss, levels)
-        from pixelcnn_pp import loss_and_parameters
+        from pixelcnn_pp_torch import loss_and_parameters
 
         loss, parameters = loss_and_parameters(model, levels, library)
         return step_in_torch(library, parameters, loss, model, model.loss(levels))
