@@ -578,6 +578,8 @@ def test_wrong_conditions_are_refused(condition):
         (lambda: AutoregressiveFlow(2, [4], [0, 0]), "order: expected .* permutation"),
         (lambda: BatchNormFlow(0), "BatchNormFlow: inputs: expected an int of at least 1, got 0"),
         (lambda: Composition(), r"Composition: flows: expected one Flow or more, got \[\]"),
+        (lambda: Composition(nn.Linear(3, 3)), "flows: expected one Flow or more, got .*Linear"),
+        (lambda: Flow(3, StandardNormal(2)), "Flow: base: expected one of 3 inputs"),
         (lambda: Composition(BatchNormFlow(2), BatchNormFlow(3)), "flow 1: expected 2 inputs, got 3"),
         (lambda: MAF(2, [4]).sample(-1), "MAF: n: expected an int of at least 0, got -1"),
     ],
