@@ -157,13 +157,13 @@ def _torch(library: str, game, x):
     def step():
         for minibatch in real.split(BATCH):
             with torch.no_grad():
-                fake = generator(torch.randn(BATCH, LATENTS))
-            descend(0, critic_loss(minibatch, fake, torch.rand(BATCH)))
+                fake = generator(torch.randn(BATCH, LATENTS, device=real.device))
+            descend(0, critic_loss(minibatch, fake, torch.rand(BATCH, device=real.device)))
             if kind == "WGAN":
                 with torch.no_grad():
                     for p in critic.parameters():
                         p.clamp_(-CLIP, CLIP)
-        descend(1, generator_loss(torch.randn(BATCH, LATENTS)))
+        descend(1, generator_loss(torch.randn(BATCH, LATENTS, device=real.device)))
 
     _require_the_same_game(game, x[:BATCH], library, critic_loss, generator_loss, players)
     return step

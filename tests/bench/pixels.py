@@ -43,11 +43,13 @@ def samples(library: str, row: str):
 
     _, logits, _ = network_on_bits(library, model, _bits(CHECKED), lambda: TORCH[name](model, library))
 
+    empty = torch.zeros(n, 1, 28, 28)
+
     @torch.no_grad()
     def step():
-        x, u = torch.zeros(n, 1, 28, 28), torch.rand(n, 28, 28)
+        x, u = empty.clone(), torch.rand_like(empty)
         for j in range(NAIVE_PASSES):
-            x[:, 0, 0, j] = (u[:, 0, j] < torch.sigmoid(logits(x)[:, 0, 0, j])).float()
+            x[:, 0, 0, j] = (u[:, 0, 0, j] < torch.sigmoid(logits(x)[:, 0, 0, j])).float()
 
     step.scale = 28 * 28 / NAIVE_PASSES
     return step

@@ -131,9 +131,11 @@ def made_samples(library: str, row: str):
 
     _, logits, _ = network_on_bits(library, model, _bits(MADE_BATCH), lambda: _made_torch(model))
 
+    empty = torch.zeros(SAMPLES, BITS)
+
     @torch.no_grad()
     def step():
-        x, u = torch.zeros(SAMPLES, BITS), torch.rand(SAMPLES, BITS)
+        x, u = empty.clone(), torch.rand_like(empty)
         for d in range(BITS):
             x[:, d] = u[:, d] < torch.sigmoid(logits(x)[:, d])
 
