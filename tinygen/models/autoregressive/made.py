@@ -28,7 +28,8 @@ from .sequential import fill, fill_naively
 class MADE(nn.Module):
     """p(x) over vectors x (N, inputs).
 
-    inputs: D. hidden: the units of each hidden layer. family: of the conditionals.
+    inputs: D. hidden: the units of each hidden layer. family: of the conditionals; bernoulli()
+        if None, TypeError for what is no Family.
     labels: the number of classes, if the model is p(x | label); conditions are labels (N,) then.
     order, degrees, variants, direct: as for `MaskedNetwork`.
 

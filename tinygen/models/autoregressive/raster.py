@@ -25,7 +25,8 @@ from .convolve import PixelByPixel, RowByRow, part, whole
 class RasterModel(nn.Module):
     """p(x) over images x (N, H, W, colors).
 
-    shape: (H, W, colors). family: of the conditionals; bernoulli() if None.
+    shape: (H, W, colors). family: of the conditionals; bernoulli() if None, TypeError for what is
+        no Family.
     labels: the number of classes, if the model is p(x | label); conditions are labels (N,) then.
 
     A model defines `see` and `pixels`, and where it has any use for them `given` and `rows`; see there.

@@ -37,8 +37,8 @@ class StandardNormal(nn.Module):
 class Flow(nn.Module):
     """An invertible map of vectors (N, inputs), and the density of x when z = f(x) has the density of `base`.
 
-    inputs: D. base: a Module with log_prob(z, condition), (N,), and sample(n, condition, rng), an array
-        (n, inputs); N(0, I) if None.
+    inputs: D. base: a Module of as many `inputs` with log_prob(z, condition), (N,), and
+        sample(n, condition, rng), an array (n, inputs); N(0, I) if None. Another is a ValueError.
 
     A flow defines `forward` and `inverse`. Both refuse vectors of another size or dtype than that of the
     parameters (ValueError), and a condition that does not fit, before anything is computed."""
@@ -87,7 +87,9 @@ class Flow(nn.Module):
 
 class Composition(Flow):
     """Flows one after another, from data to base: f = f_K ∘ ... ∘ f₁, whose log-determinants add up. Only the
-    whole has a base; those of the parts play no part."""
+    whole has a base; those of the parts play no part.
+
+    Raises ValueError for what is no flow, and for flows of different inputs."""
 
     def __init__(self, *flows: Flow, base: nn.Module | None = None):
         if not flows or not all(isinstance(flow, Flow) for flow in flows):

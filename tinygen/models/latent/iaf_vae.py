@@ -23,7 +23,8 @@ from .vae import VAE
 class IAFVAE(VAE):
     """encoder: a Module from x (N, ...) to (N, 2 · latents + context): the mean and the log variance of
         q(z₀|x), and h.
-    decoder, likelihood: as for `VAE`. flow: f, of as many inputs as z has, whose condition is h."""
+    decoder, likelihood: as for `VAE`. flow: f, of as many inputs as z has, whose condition is h; TypeError
+        for what is no IAF."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, flow: IAF, likelihood: str = "bernoulli"):
         if not isinstance(flow, IAF):

@@ -28,7 +28,7 @@ class VAE(nn.Module):
     decoder: a Module from z (N, latents) to (N, ...), the logits or the means of p(x|z).
     latents: the number of dimensions of z.
     likelihood: "bernoulli" for x in {0, 1}, or "gaussian" for real x, with one learned variance for all
-        elements."""
+        elements. Raises ValueError for another, and for an x outside, looked at on the CPU only."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latents: int, likelihood: str = "bernoulli"):
         if likelihood not in ("bernoulli", "gaussian"):
