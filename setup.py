@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tinygen/__init__.py").read_text()).group(1)
 
-DEMOS = ["matplotlib>=3.7", "tqdm>=4.60"]
+THREADS = ["threadpoolctl>=3.1"]  # shares convolutions out to all cores
+DEMOS = ["matplotlib>=3.7", "tqdm>=4.60", *THREADS]
 TEST = ["pytest>=7.4", "hypothesis>=6.100", "scipy>=1.11", *DEMOS]
 
 setup(
@@ -27,6 +28,7 @@ setup(
     },
     install_requires=["numpy>=2.0"],
     extras_require={
+        "threads": THREADS,
         "demos": DEMOS,
         "test": TEST,
         "cuda12": ["cupy-cuda12x[ctk]>=14,<15"],

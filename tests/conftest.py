@@ -16,6 +16,8 @@ Inside `with strict_cupy.forbid_transfers():` nothing may be brought from the de
 
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 # Before NumPy starts its threads: on the small matrices of tests they would only wait for each other.
@@ -26,7 +28,7 @@ import strict_cupy
 import strict_graphs
 from hypothesis import HealthCheck, settings
 
-from tinygen import backend
+from tinygen import backend, threads
 
 # In continuous integration the examples are the same each time: what fails there can be run again. That one
 # example after the other gets the same `device` is right.
@@ -70,7 +72,20 @@ def far(request):
     backend.set_device("cpu")
 
 
-@pytest.fixture(params=[1, 300, 1 << 18], ids="workspace {}".format)
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Work is shared out to three threads from two elements on."""
+    with ThreadPoolExecutor(2) as others:
+        shared = {"sharing": True, "_threads": 3, "_others": others, "LEAST": 2, "_idle": threading.Lock()}
+        for name, value in shared.items():
+            monkeypatch.setattr(threads, name, value, raising=False)
+        yield
+
+
+@pytest.fixture(params=[1, 300, 1 << 18, "three threads"], ids="workspace {}".format)
 def workspace(request, monkeypatch):
-    """What is computed in pieces is so one at a time, a few, or all at once."""
-    monkeypatch.setattr(backend, "_current", backend.current_device()._replace(workspace=request.param))
+    """What is computed in pieces is so one at a time, a few, all at once, or on three threads."""
+    if request.param == "three threads":
+        request.getfixturevalue("three_threads")
+    else:
+        monkeypatch.setattr(backend, "_current", backend.current_device()._replace(workspace=request.param))

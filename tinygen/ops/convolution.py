@@ -13,16 +13,18 @@ How they compute: the windows of a few images at a time are copied into the rows
 Chellapilla, Puri and Simard 2006, "High performance convolutional neural networks for document processing"),
 in scratch memory that stays in the processor's cache, and one matrix product does the sums. The backward
 pass makes the matrix again instead of keeping it. Where that moves less memory, only the lines of the
-windows are copied, and what the lines of the kernel make of them is added up.
+windows are copied, and what the lines of the kernel make of them is added up. Images are shared out to the
+threads of the CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 from math import prod
-from operator import index
+from operator import add, index
 
-from .. import backend
+from .. import backend, threads
 from ..autodiff import primitive
 from ..backend import xp
 from . import reduction
@@ -63,11 +65,16 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
         return _conv2d(y, kernel, stride=stride, padding=around, dilation=steps)
     x = xp.empty((len(y), *size, w.shape[2]), xp.result_type(y, w))
     corner = (top % sh, left % sw)
-    at_once = _images_at_once((last[0] - first[0]) * (last[1] - first[1]) * kernel.shape[3])
-    for start in range(0, len(y), at_once):
-        images = slice(start, start + at_once)
-        blocks = _conv2d(y[images], kernel, stride=(1, 1), padding=around, dilation=steps)
-        _put_blocks(blocks, stride, corner, out=x[images])
+    blocks_of_image = (last[0] - first[0]) * (last[1] - first[1])
+    at_once = _images_at_once(blocks_of_image * kernel.shape[3])
+
+    def paint(some):
+        for start in range(some.start, some.stop, at_once):
+            images = slice(start, min(some.stop, start + at_once))
+            blocks = _convolved(y[images], kernel, None, (1, 1), around, steps)
+            _put_blocks(blocks, stride, corner, out=x[images])
+
+    _share_images(paint, len(y), blocks_of_image * prod(kernel.shape[:3]))
     return x
 
 
@@ -75,16 +82,18 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
 def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
     """w̄ of _conv2d for ȳ = y and kernels of size `kernel` (KH, KW):
     w̄[p,q,c,o] = Σ_nij x[n, i·s + p·d − top, j·s + q·d − left, c] y[n,i,j,o]"""
-    _, *size, channels = y.shape
     x, padding = _cropped(x, padding)
-    w = xp.zeros((*kernel, x.shape[3], channels), xp.result_type(x, y))
-    if _by_lines(w.shape, stride):
-        _kernel_by_lines(x, y, padding, dilation, out=w)
+    shape = (*kernel, x.shape[3], y.shape[3])
+
+    def of(images):
+        w = xp.zeros(shape, xp.result_type(x, y))
+        if _by_lines(shape, stride):
+            _kernel_by_lines(x[images], y[images], padding, dilation, out=w)
+        else:
+            _kernel_by_windows(x[images], y[images], stride, padding, dilation, out=w)
         return w
-    matrix = w.reshape(-1, channels)
-    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
-        matrix += backend.matmul(windows.T, y[images].reshape(len(windows), -1))
-    return w
+
+    return reduce(add, _share_images(of, len(x), prod(y.shape[1:3]) * prod(shape[:3])))
 
 
 for _convolution in (_conv2d, _conv2d_plus):
@@ -138,26 +147,28 @@ _conv2d_kernel.vjp(
 
 def _convolved(x, w, b, stride, padding, dilation):
     """x ∗ w, plus b where there is one."""
-    kernel = w.shape[:2]
     x, padding = _cropped(x, padding)
-    size = tuple(map(_output_size, x.shape[1:3], kernel, stride, padding, dilation))
+    size = tuple(map(_output_size, x.shape[1:3], w.shape[:2], stride, padding, dilation))
     y = xp.empty((len(x), *size, w.shape[3]), xp.result_type(x, w))
-    if b is not None and b.ndim == 1:
-        b = xp.tile(b, (size[1], 1))  # a line of pixels at a time is added faster than a pixel
-    if _by_lines(w.shape, stride):
-        _convolve_by_lines(x, w, b, padding, dilation, out=y)
-        return y
-    matrix = w.reshape(-1, w.shape[3])
-    for images, windows in _window_matrices(x, kernel, size, stride, padding, dilation):
-        backend.matmul(windows, matrix, out=y[images].reshape(len(windows), -1))
-        _add(b, images, out=y)
+    if b is not None and b.ndim == 1:  # a line of pixels at a time is added faster than a pixel
+        b = xp.broadcast_to(xp.tile(b, (size[1], 1)), y.shape)
+
+    def convolve(images):
+        plus = None if b is None else b[images]
+        if _by_lines(w.shape, stride):
+            _convolve_by_lines(x[images], w, plus, padding, dilation, out=y[images])
+        else:
+            _convolve_by_windows(x[images], w, plus, stride, padding, dilation, out=y[images])
+
+    _share_images(convolve, len(x), prod(size) * prod(w.shape[:3]))
     return y
 
 
-def _add(b, images, out) -> None:
-    """Add b, (OW, C_out) or of the shape of out, to some images of it."""
-    if b is not None:
-        out[images] += b if b.ndim == 2 else b[images]
+def _share_images(function: Callable[[slice], object], n: int, elements: int) -> list:
+    """What function(images) returns for slices of n images, with so many elements of windows each."""
+    if n * elements >= threads.LEAST:
+        threads.start()
+    return backend.share(function, n, n * elements)
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: tuple, dilation: int) -> int:
@@ -224,6 +235,22 @@ def _window_matrices(x, kernel, size, stride, padding, dilation) -> Iterator:
         yield images, windows.reshape(-1, columns)
 
 
+def _convolve_by_windows(x, w, b, stride, padding, dilation, out) -> None:
+    """out = x ∗ w (+ b), where b has the shape of out."""
+    matrix = w.reshape(-1, w.shape[3])
+    for images, windows in _window_matrices(x, w.shape[:2], out.shape[1:3], stride, padding, dilation):
+        backend.matmul(windows, matrix, out=out[images].reshape(len(windows), -1))
+        if b is not None:
+            out[images] += b[images]
+
+
+def _kernel_by_windows(x, y, stride, padding, dilation, out) -> None:
+    """out += w̄ of _conv2d for ȳ = y."""
+    matrix = out.reshape(-1, out.shape[3])
+    for images, windows in _window_matrices(x, out.shape[:2], y.shape[1:3], stride, padding, dilation):
+        matrix += backend.matmul(windows.T, y[images].reshape(len(windows), -1))
+
+
 # Arrays: the kernel a line at a time, at stride 1 -----------------------------------------------------------
 
 
@@ -265,7 +292,8 @@ def _convolve_by_lines(x, w, b, padding, dilation, out) -> None:
         u, n, j, p, o = z.strides
         shape, strides = (lines.shape[1], oh, ow, kh, c_out), (n, u, j, u * dilation[0] + p, o)
         xp.lib.stride_tricks.as_strided(z, shape, strides).sum(axis=3, out=out[images])
-        _add(b, images, out)
+        if b is not None:
+            out[images] += b[images]
 
 
 def _kernel_by_lines(x, y, padding, dilation, out) -> None:

@@ -10,6 +10,7 @@ theirs; norm and std have 0 where they are 0.
 
 from __future__ import annotations
 
+from .. import backend
 from ..autodiff import Tensor, primitive
 from ..backend import xp
 from ..kernels import kernel
@@ -241,22 +242,44 @@ log_sigmoid.vjp("x", lambda g, x: g * sigmoid(-x), formula="x̄ = ȳ σ(−x)")
 @primitive(domain=NONZERO)
 def relu(x):
     """max(x, 0)."""
-    return xp.maximum(x, 0)
+    return backend.elementwise(lambda x, out: xp.maximum(x, 0, out=out), x)
 
 
-relu.vjp("x", lambda g, out: g * (out > 0), formula="x̄ = ȳ [y > 0]")
+@primitive(domain={"h": REAL, "y": NONZERO})
+def _relu_slope(h, y):
+    """h [y > 0]"""
+    return backend.elementwise(lambda h, y, out: xp.multiply(h, y > 0, out=out), h, y)
+
+
+relu.vjp("x", lambda g, out: _relu_slope(g, raw(out)), formula="x̄ = ȳ [y > 0]")
+_relu_slope.vjp("h", lambda g, y: _relu_slope(g, y), formula="h̄ = p̄ [y > 0]")
+_relu_slope.vjp("y", lambda g, y_shape: xp.zeros(y_shape, g.dtype), formula="ȳ = 0")
 
 
 @primitive(domain=NONZERO)
 def _leaky_relu(x, *, slope):
-    return xp.maximum(x, slope * x)
+    return backend.elementwise(lambda x, out: xp.maximum(x, slope * x, out=out), x)
+
+
+@primitive(domain={"h": REAL, "y": NONZERO})
+def _leaky_relu_slope(h, y, *, slope):
+    """h if y > 0, else slope h"""
+
+    def product(h, y, out):
+        return xp.multiply(h, xp.maximum((y > 0).astype(y.dtype), slope), out=out)
+
+    return backend.elementwise(product, h, y)
 
 
 _leaky_relu.vjp(
     "x",
-    lambda g, out, slope: g * xp.maximum((out > 0).astype(out.dtype), slope),
+    lambda g, out, slope: _leaky_relu_slope(g, raw(out), slope=slope),
     formula="x̄ = ȳ if y > 0, else slope ȳ",
 )
+_leaky_relu_slope.vjp(
+    "h", lambda g, y, slope: _leaky_relu_slope(g, y, slope=slope), formula="h̄ = p̄ if y > 0, else slope p̄"
+)
+_leaky_relu_slope.vjp("y", lambda g, y_shape: xp.zeros(y_shape, g.dtype), formula="ȳ = 0")
 
 
 def leaky_relu(x, slope=0.01):

@@ -8,8 +8,6 @@ are done piece by piece, each piece from the first to the last while it is in th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
@@ -39,16 +37,6 @@ def _dot(a, b, *, axis):
 
 _dot.vjp("a", lambda g, b: g * b, formula="ā = ȳ b")
 _dot.vjp("b", lambda g, a: g * a, formula="b̄ = ȳ a")
-
-
-def _by_rows(function: Callable, *matrices) -> None:
-    """Call function for pieces of these matrices, a few rows of each; one of a single row goes with every
-    piece."""
-    rows, columns = matrices[0].shape
-    size = max(1, backend.current_device().workspace // (8 * max(1, columns)))
-    for start in range(0, rows, size):
-        piece = slice(start, start + size)
-        function(*(m if len(m) == 1 else m[piece] for m in matrices))
 
 
 @primitive(domain="distinct")
@@ -88,7 +76,7 @@ def _projection(h, y, r, *, axis):
         xp.subtract(h, p, out=p)
         p *= r
 
-    _by_rows(project, p, h, y, r, mean, slope)
+    backend.by_rows(project, p, h, y, r, mean, slope)
     return p
 
 
@@ -132,7 +120,7 @@ def scale_and_shift(x, a, b):
         xp.multiply(x, a, out=y)
         y += b
 
-    _by_rows(affine, y, x, a[None], b[None])
+    backend.by_rows(affine, y, x, a[None], b[None])
     return y
 
 

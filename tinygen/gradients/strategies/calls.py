@@ -309,6 +309,7 @@ def _on_convolution(arguments: Callable, padded=True) -> Callable:
 STRUCTURES: dict[str, Callable] = {
     "astype": lambda known: elementwise(known, dtype=st.just("float64")),
     "leaky_relu": lambda known: elementwise(known, slope=st.sampled_from([0.0, 0.01, 0.5])),
+    "leaky_relu_slope": lambda known: elementwise(known, slope=st.sampled_from([0.0, 0.01, 0.5])),
     "elu": lambda known: elementwise(known, alpha=st.sampled_from([0.5, 1.0, 2.0])),
     "where": _where,
     "clip": _clip,
