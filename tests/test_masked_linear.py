@@ -72,11 +72,12 @@ def in_blocks(mask, side=2, **options):
     st.integers(1, 5),
     st.integers(1, 5),
     st.booleans(),
+    st.booleans(),
     st.integers(0, 99),
 )
-def test_leaving_out_blocks_changes_nothing(batch, inputs, outputs, bias, seed):
-    degrees = (np.sort(np.random.default_rng(seed).integers(0, 5, size)) for size in (inputs, outputs))
-    before, after = degrees
+def test_leaving_out_blocks_changes_nothing(batch, inputs, outputs, bias, in_order, seed):
+    degrees = (np.random.default_rng(seed).integers(0, 5, size) for size in (inputs, outputs))
+    before, after = map(np.sort, degrees) if in_order else degrees
     mask = before[:, None] <= after
     layers = [make(mask, bias=bias) for make in (in_blocks, nn.MaskedLinear)]
     for layer in layers:
@@ -116,7 +117,8 @@ def test_float32_and_empty_batches(device, make, n):
     [
         ({}, nn.StaircaseLinear),
         ({"order": "reversed", "direct": True}, nn.StaircaseLinear),
-        ({"order": "random"}, nn.MaskedLinear),  # elements that come late stand among the first
+        ({"order": "random"}, nn.StaircaseLinear),
+        ({"degrees": "random"}, nn.MaskedLinear),
         ({"degrees": "random", "variants": 2}, nn.MaskedLinear),
     ],
 )
@@ -127,7 +129,7 @@ def test_large_sorted_masks_are_in_blocks(options, kind):
     assert all(type(layer) is nn.MaskedLinear for layer in small.layers)
 
 
-@pytest.mark.parametrize("order", ["natural", "reversed"])
+@pytest.mark.parametrize("order", ["natural", "reversed", "random"])
 def test_made_in_blocks_is_made(order):
     """Loss, gradients, samples and completions, against a model whose layers are whole."""
     models = []
@@ -147,6 +149,27 @@ def test_made_in_blocks_is_made(order):
     samples = [made.sample(5, rng=Generator(1)) for made in models]
     np.testing.assert_array_equal(*samples)
     np.testing.assert_array_equal(models[0].sample_naively(5, rng=Generator(1)), samples[0])
+
+
+def test_units_in_any_order_are_sorted_into_a_staircase():
+    degrees = RNG.permutation(400)
+    for before, after in [(degrees, degrees), (np.sort(degrees), degrees), (degrees[::-1], np.sort(degrees))]:
+        layer = nn.StaircaseLinear(before[:, None] <= after)
+        assert layer.weight.size < 0.8 * 400**2
+        np.testing.assert_array_equal(layer.matrix(layer.mask.data), before[:, None] <= after)
+    sorted_already = nn.StaircaseLinear(np.triu(np.ones((9, 9), "uint8")))
+    assert sorted_already.order_in is sorted_already.order_out is None
+
+
+def test_a_saved_order_goes_with_its_weights():
+    """The model that loads had another random order when it was made."""
+    tg.seed(0)
+    saved, other = (MADE(300, [300], order="random") for _ in range(2))
+    assert saved.network.order() != other.network.order()
+    other.load_state_dict(saved.state_dict())
+    x = (RNG.random((5, 300)) < 0.5).astype("float32")
+    np.testing.assert_array_equal(other.log_prob(x).data, saved.log_prob(x).data)
+    np.testing.assert_array_equal(other.sample(4, rng=Generator(0)), saved.sample(4, rng=Generator(0)))
 
 
 def test_repr():

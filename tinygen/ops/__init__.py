@@ -62,6 +62,7 @@ from .shaping import (
     getitem,
     moveaxis,
     pad,
+    permuted,
     repeat,
     reshape,
     split,

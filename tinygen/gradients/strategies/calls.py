@@ -186,6 +186,13 @@ def _scatter(draw, known) -> Call:
 
 
 @st.composite
+def _permuted(draw, known) -> Call:
+    shape = draw(array_shapes(min_dims=1))
+    places = np.array(draw(st.permutations(range(shape[-1]))), "int64")
+    return Call([draw(arrays(shape, known.domain))], {"places": places, "back": places.argsort()})
+
+
+@st.composite
 def _stack(draw, known) -> Call:
     shape = draw(array_shapes(max_dims=2))
     xs = draw(alike([shape] * draw(st.integers(1, 3)), known.domain))
@@ -331,6 +338,7 @@ STRUCTURES: dict[str, Callable] = {
     "blocks_of_t_matmul": _on_blocks(lambda n, i, o, kept: [(n, i), (n, o)]),
     "cumsum": _on_axes(axis=one_axis),
     "flip": _on_axes(),
+    "permuted": _permuted,
     "reshape": _on_shape(lambda s: {"shape": st.sampled_from([s[::-1], (1, *s), (math.prod(s),)])}),
     "transpose": _on_shape(lambda s: {"axes": st.permutations(range(len(s))).map(tuple)}),
     "broadcast_to": _broadcast_to,

@@ -65,6 +65,8 @@ class MaskedNetwork(nn.Module):
         self.variants, self.context = variants, context
         self.orders = Tensor(orders)
         self.degrees = [Tensor(numpy.stack(of_variants)) for of_variants in degrees_of_layers]
+        # Blocks of random degrees would not be those of the next model that loads this one's state.
+        self._same_blocks = variants == 1 and degrees == "even"
         chain = self._chain(0)
         self.layers = [self._layer(*pair) for pair in zip(chain, chain[1:])]
         self.direct = self._layer(chain[0], chain[-1], bias=False) if direct else None
@@ -78,10 +80,9 @@ class MaskedNetwork(nn.Module):
         return [places + 1, *(degrees.data[variant] for degrees in self.degrees), places.repeat(self.size)]
 
     def _layer(self, before, after, **options) -> nn.MaskedLinear:
-        """A layer between units of these degrees, in blocks where that leaves out enough of a mask that
-        stays."""
+        """A layer between units of these degrees, in blocks where these stay and leave out enough."""
         mask = to_host(_mask(before, after))
-        in_blocks = self.variants == 1 and nn.StaircaseLinear.pays(mask)
+        in_blocks = self._same_blocks and nn.StaircaseLinear.pays(mask)
         return nn.StaircaseLinear(mask, **options) if in_blocks else nn.MaskedLinear(mask, **options)
 
     def forward(self, x, context=None, variant: int = 0):
