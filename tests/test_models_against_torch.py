@@ -1,7 +1,8 @@
-"""Models beside the same ones in PyTorch: from equal weights, on a few examples, equal losses and gradients.
+"""Models beside the same ones in PyTorch: from equal weights, on a few examples, equal losses and gradients,
+or equal outputs of what makes samples.
 
-These are the training steps that tests/bench measures, where MLPs are wider; each is refused if its loss or a
-gradient differs."""
+These are the training steps and samples that tests/bench measures, where MLPs are wider; each is refused if
+its loss, a gradient or an output differs."""
 
 import importlib
 from pathlib import Path
@@ -14,7 +15,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCH)
     run, games, pixels, vectors = map(importlib.import_module, ["run", "games", "pixels", "vectors"])
 
-SUITES = ["VAE", "MADE", "MAF", "games", "training"]
+SUITES = ["VAE", "MADE", "MAF", "games", "training", *(name for name in run.SUITES if "samples" in name)]
 ROWS = [(suite, row) for suite in SUITES for row in run.SUITES[suite].rows]
 FEW, NARROW = 4, 32  # of two examples, batch normalization would leave nothing but signs
 
@@ -35,5 +36,5 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize(("suite", "row"), ROWS)
-def test_loss_and_gradients_are_pytorchs(suite, row, small):
+def test_pytorch_computes_the_same(suite, row, small):
     run.make_step(suite, row, "torch")

@@ -1,5 +1,5 @@
 """Iterations of games: all steps of the critic (5 in both WGANs) and one of the generator, on minibatches of
-64 and codes of 64."""
+64 and codes of 64; and samples of the generators."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ ROWS = [
     "DCGAN 28x28",
     "WGAN-GP convolutional 28x28",
 ]
+SAMPLED = ["GAN 784-512-512-1", "DCGAN 28x28"]
 BATCH, LATENTS, CLIP, PENALTY = 64, 64, 0.01, 10.0
 
 
@@ -29,6 +30,24 @@ def iteration(library: str, row: str):
     if library == "tinygen":
         return _in_tinygen(game, x)
     return _torch(library, game, x)
+
+
+def samples(library: str, row: str):
+    """64 samples, in evaluation mode."""
+    game = _game(row).eval()
+    if library == "tinygen":
+        return lambda: game.sample(BATCH)
+    import torch
+    from torch_side import require_the_same_outputs, sequential
+
+    generator, codes = sequential(game.generator, library).eval(), torch.randn(BATCH, LATENTS)
+    require_the_same_outputs(game.generate(codes.cpu().numpy()), generator(codes))
+
+    @torch.no_grad()
+    def step():
+        return generator(torch.randn_like(codes))
+
+    return step
 
 
 def _in_tinygen(game, x):

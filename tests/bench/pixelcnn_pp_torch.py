@@ -1,4 +1,4 @@
-"""The loss of PixelCNN++ on grey images, in PyTorch."""
+"""The loss and the draws of PixelCNN++ on grey images, in PyTorch."""
 
 from __future__ import annotations
 
@@ -82,20 +82,33 @@ def log_likelihood(parameters, x, levels: int):
     return torch.logsumexp(torch.log_softmax(log_weights, dim=1) + log_p, dim=1)
 
 
-def loss_and_parameters(model, images, library: str):
-    """The function that gives −log p of images of levels (N, H, W, 1), and the parameters."""
+def drawn(parameters, levels: int):
+    """Levels (N,) of pixels whose mixtures have these parameters (N, 3K)."""
+    log_weights, *others = parameters.chunk(3, dim=1)
+    component = torch.multinomial(torch.softmax(log_weights, dim=1), 1)
+    mean, log_scale = (p.gather(1, component)[:, 0] for p in others)
+    x = mean + torch.exp(log_scale.clamp(min=-7)) * torch.logit(torch.rand_like(mean))
+    return torch.round((x.clamp(-1, 1) + 1) / 2 * (levels - 1))
+
+
+def loss_and_network(model, images, library: str):
+    """(loss_of, network, parameters): the function that gives −log p of images of levels (N, H, W, 1), the
+    one from levels (N, 1, H, W) to the parameters of their mixtures, and those of the network."""
     w = Weights(library)
     x = batch(images.astype("float32"), library)
     mask = torch.ones(1, 1, 3, 3)
     mask[:, :, 1, 1:] = mask[:, :, 2] = 0
 
-    def loss():
+    def network(x):
         seen = 2 * x / (model.levels - 1) - 1
         # The stream above sees the rows before: the image is moved down by one.
         above = stream(w, model.above, shifted(w, model.first_above, pad(seen[:, :, :-1], (0, 0, 1, 0))), [])
         first = conv2d(seen, w(model.first.weight) * mask, w(model.first.bias), padding=1)
         h = stream(w, model.left, first, above)[model.left.last]
-        return -log_likelihood(pixelwise(w, model.last, elu(h)), x, model.levels).sum() / len(x)
+        return pixelwise(w, model.last, elu(h))
 
-    loss()
-    return loss, [w.made[id(p)] for p in model.parameters()]
+    def loss_of():
+        return -log_likelihood(network(x), x, model.levels).sum() / len(x)
+
+    loss_of()
+    return loss_of, network, [w.made[id(p)] for p in model.parameters()]

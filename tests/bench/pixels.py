@@ -11,8 +11,10 @@ from training import network_on_bits, step_in_tinygen, step_in_torch, step_on_bi
 
 BATCH = 64
 MODELS = ["PixelCNN", "Gated PixelCNN", "multi-scale PixelCNN", "PixelCNN++"]
+STACK = "7 masked convolutions"
 # The row's name: the model, and how many.
-SAMPLES = {f"{name}, {n}": (name, n) for name in MODELS[:2] for n in (16, 64)}
+SAMPLES = {f"{name}, {n}": (name, n) for name in [*MODELS[:2], STACK] for n in (16, 64)}
+SAMPLES |= {f"{name}, 16": (name, 16) for name in MODELS[2:]}
 CHECKED = 2  # images with which it is seen that both libraries sample from the same model
 NAIVE_PASSES = 2  # of the 784 PyTorch's time is measured for so many
 
@@ -23,36 +25,63 @@ def training(library: str, row: str):
     PixelCNN++ two resolutions, 32 filters, 17 levels and no dropout."""
     model = _model(row)
     if row == "PixelCNN++":
-        levels = np.random.default_rng(0).integers(0, model.levels, (BATCH, 28, 28, 1))
+        levels = _levels(model, BATCH)
         if library == "tinygen":
             return step_in_tinygen(model, model.loss, levels)
-        from pixelcnn_pp_torch import loss_and_parameters
+        from pixelcnn_pp_torch import loss_and_network
 
-        loss, parameters = loss_and_parameters(model, levels, library)
-        return step_in_torch(library, parameters, loss, model, model.loss(levels))
+        loss_of, _, parameters = loss_and_network(model, levels, library)
+        return step_in_torch(library, parameters, loss_of, model, model.loss(levels))
     return step_on_bits(library, model, _bits(BATCH), lambda: TORCH[row](model, library))
 
 
 def samples(library: str, row: str):
-    """Samples. PyTorch makes a few of its passes; `scale` says how many times as long all of them take."""
+    """Samples, also of a plain stack of 7 masked convolutions of 64 channels. PyTorch makes a few of its
+    passes; `scale` says how many times as long all of them take."""
     name, n = SAMPLES[row]
     model = _model(name)
     if library == "tinygen":
         return lambda: model.sample(n)
     import torch
 
-    _, logits, _ = network_on_bits(library, model, _bits(CHECKED), lambda: TORCH[name](model, library))
-
+    network, draw = _network_and_draw(library, model, name)
+    passes = getattr(network, "passes", NAIVE_PASSES * [network])
     empty = torch.zeros(n, 1, 28, 28)
 
     @torch.no_grad()
     def step():
-        x, u = empty.clone(), torch.rand_like(empty)
-        for j in range(NAIVE_PASSES):
-            x[:, 0, 0, j] = (u[:, 0, 0, j] < torch.sigmoid(logits(x)[:, 0, 0, j])).float()
+        x = empty.clone()
+        for j, parameters in enumerate(passes):
+            x[:, 0, 0, j] = draw(parameters(x)[:, :, 0, j])
 
-    step.scale = 28 * 28 / NAIVE_PASSES
+    step.scale = 28 * 28 / len(passes)
     return step
+
+
+def _network_and_draw(library: str, model, name: str):
+    """The network as a function in PyTorch, once it is seen to be ours, and the function that draws pixels
+    (N,) from what it gives for them, (N, parameters)."""
+    import torch
+
+    if name == "PixelCNN++":
+        from pixelcnn_pp_torch import drawn, loss_and_network
+        from torch_side import require_the_same
+
+        levels = _levels(model, CHECKED)
+        loss_of, network, parameters = loss_and_network(model, levels, library)
+        require_the_same(model.loss(levels), model.parameters(), loss_of(), parameters)
+        return network, lambda of_pixels: drawn(of_pixels, model.levels)
+
+    def draw(logits):
+        p = torch.sigmoid(logits[:, 0])
+        return (torch.rand_like(p) < p).float()
+
+    _, logits, _ = network_on_bits(library, model, _bits(CHECKED), lambda: TORCH[name](model, library))
+    return logits, draw
+
+
+def _levels(model, n: int):
+    return np.random.default_rng(0).integers(0, model.levels, (n, 28, 28, 1))
 
 
 def _bits(n: int):
@@ -74,7 +103,52 @@ def _model(name: str):
         return MultiscalePixelCNN((28, 28, 1), channels=64, blocks=3)
     if name == "PixelCNN++":
         return PixelCNNPlusPlus((28, 28, 1), levels=17, dropout=0.0)
+    if name == STACK:
+        return _stack()
     return GatedPixelCNN((28, 28, 1), channels=32, layers=5)
+
+
+def _stack():
+    from tinygen import nn, ops
+    from tinygen.models.autoregressive.raster import RasterModel
+
+    class Stack(RasterModel):
+        """7 masked convolutions, the first 7x7 and the others 3x3, and a 1x1 to the logits; rectifiers are
+        all that is between them."""
+
+        def __init__(self):
+            super().__init__((28, 28, 1))
+            self.first = nn.MaskedConv2d("A", 1, 64, 7)
+            self.others = [nn.MaskedConv2d("B", 64, 64, 3) for _ in range(6)]
+            self.last = nn.MaskedConv2d("B", 64, 1, 1)
+
+        def see(self, x, convolve):
+            return convolve(self.first, x)
+
+        def pixels(self, seen, above, given, convolve):
+            h = seen
+            for layer in (*self.others, self.last):
+                h = convolve(layer, ops.relu(h))
+            return h
+
+    return Stack()
+
+
+def _stack_torch(model, library: str):
+    """The network as a function in PyTorch, and its parameters."""
+    import torch
+    from torch_side import layout, masked_convolution
+
+    layers = [masked_convolution(ours, library) for ours in (model.first, *model.others, model.last)]
+    (first, _), *others = layers
+
+    def logits(x):
+        h = first(x.contiguous(memory_format=layout(library)))
+        for convolve, _ in others:
+            h = convolve(torch.relu(h))
+        return h
+
+    return logits, [p for _, of_layer in layers for p in of_layer]
 
 
 def _pixelcnn_torch(model, library: str):
@@ -106,7 +180,8 @@ def _pixelcnn_torch(model, library: str):
 
 
 def _multiscale_torch(model, library: str):
-    """The network as a function in PyTorch, and its parameters."""
+    """The network as a function in PyTorch, and its parameters. Its `passes` are those for 2x2 pixels: of
+    the small image's network for one of them, of that which is given the small image for three."""
     import torch
     from torch_side import filled, layout
 
@@ -122,13 +197,19 @@ def _multiscale_torch(model, library: str):
         weight = ours.weight.numpy().T[:, :, None, None]
         biases.append(filled(torch.nn.Conv2d(ours.inputs, ours.outputs, 1), weight, ours.bias))
 
+    def in_small(x):
+        return small(x[:, :, ::2, ::2])
+
+    def between(x):
+        maps = torch.relu(enlarge(torch.relu(read(x[:, :, ::2, ::2]))))
+        return fine(x, [bias(maps) for bias in biases])
+
     def logits(x):
-        coarse = x[:, :, ::2, ::2]
-        maps = torch.relu(enlarge(torch.relu(read(coarse))))
-        out = fine(x, [bias(maps) for bias in biases]).clone()
-        out[:, :, ::2, ::2] = small(coarse)
+        out = between(x).clone()
+        out[:, :, ::2, ::2] = in_small(x)
         return out
 
+    logits.passes = [in_small, between, between, between]
     others = [p for layer in (read, enlarge, *biases) for p in layer.parameters()]
     return logits, [*of_fine, *of_small, *others]
 
@@ -174,4 +255,5 @@ TORCH = {
     "PixelCNN": _pixelcnn_torch,
     "Gated PixelCNN": _gated_torch,
     "multi-scale PixelCNN": _multiscale_torch,
+    STACK: _stack_torch,
 }

@@ -7,7 +7,8 @@ Each library runs in a process of its own, idle on a pipe while another runs: tw
 one process disturb each other. They take turns, round by round, with a rest between; a ratio is the median
 over the rounds of tinygen's time to the other's in the same round, with the quartiles, so that what else the
 machine does falls on both. Before anything is measured, both libraries must have the same loss and gradients
-from the same weights. Peak memory is what a step takes above what was there before it.
+from the same weights, or the same outputs where nothing but samples can be drawn. Peak memory is what a step
+takes above what was there before it.
 
 On a GPU tinygen's training steps are replayed (`tg.replay`), PyTorch's are not; both multiply float32 without
 TF32, and memory is not measured.
@@ -61,8 +62,10 @@ SUITES = {
     "MAF": Suite(vectors.maf, list(vectors.MAF_INPUTS), TRAINED, memory=True),
     "games": Suite(games.iteration, games.ROWS, ALL, memory=True),
     "training": Suite(pixels.training, pixels.MODELS, ALL, memory=True),
+    "VAE-samples": Suite(vectors.vae_samples, vectors.VAES, TORCH),
     "MADE-samples": Suite(vectors.made_samples, list(vectors.MADE_HIDDEN), TORCH),
     "MAF-samples": Suite(vectors.maf_samples, list(vectors.MAF_INPUTS), TORCH),
+    "games-samples": Suite(games.samples, games.SAMPLED, TORCH),
     "samples": Suite(pixels.samples, list(pixels.SAMPLES), TORCH),
     "convolution": Suite(
         operations.convolution, [*operations.CONVOLUTIONS, *operations.TRANSPOSED], IMAGES, memory=True

@@ -112,6 +112,14 @@ def require_the_same(ours, our_parameters, theirs, their_parameters) -> None:
         p.grad = q.grad = None
 
 
+def require_the_same_outputs(ours, theirs) -> None:
+    """Refuse to measure a network with other outputs than tinygen's; PyTorch's images have the channels
+    first."""
+    ours, theirs = ours.numpy(), theirs.detach().cpu().numpy()
+    theirs = theirs.transpose(0, 2, 3, 1) if theirs.ndim == 4 else theirs
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5 * abs(ours).max())
+
+
 def _by_value(values, gradients):
     """The gradients in the order of the values, those of equal values in their own."""
     return gradients[np.lexsort((gradients, values))]
