@@ -77,7 +77,7 @@ def three_threads(monkeypatch):
     """Work is shared out to three threads from two elements on."""
     with ThreadPoolExecutor(2) as others:
         shared = {"sharing": True, "_threads": 3, "_others": others, "LEAST": 2, "_idle": threading.Lock()}
-        for name, value in shared.items():
+        for name, value in {**shared, "_started": True}.items():
             monkeypatch.setattr(threads, name, value, raising=False)
         yield
 

@@ -158,18 +158,23 @@ def test_units_in_any_order_are_sorted_into_a_staircase():
         assert layer.weight.size < 0.8 * 400**2
         np.testing.assert_array_equal(layer.matrix(layer.mask.data), before[:, None] <= after)
     sorted_already = nn.StaircaseLinear(np.triu(np.ones((9, 9), "uint8")))
-    assert sorted_already.order_in is sorted_already.order_out is None
+    assert not any(part.size for part in (*sorted_already.order_in, *sorted_already.order_out))
+    assert layer.matrix(layer.weight.data).flags.f_contiguous  # as the sampler takes it
 
 
 def test_a_saved_order_goes_with_its_weights():
     """The model that loads had another random order when it was made."""
     tg.seed(0)
-    saved, other = (MADE(300, [300], order="random") for _ in range(2))
+    saved, other = (MADE(400, [400], order="random") for _ in range(2))
     assert saved.network.order() != other.network.order()
+    assert all(type(layer) is nn.StaircaseLinear for layer in saved.network.layers)
     other.load_state_dict(saved.state_dict())
-    x = (RNG.random((5, 300)) < 0.5).astype("float32")
+    x = (RNG.random((5, 400)) < 0.5).astype("float32")
     np.testing.assert_array_equal(other.log_prob(x).data, saved.log_prob(x).data)
     np.testing.assert_array_equal(other.sample(4, rng=Generator(0)), saved.sample(4, rng=Generator(0)))
+    for strict in (True, False):  # one whose layers are sorted already has no place for the order
+        with pytest.raises(ValueError, match="order_in"):
+            MADE(400, [400]).load_state_dict(saved.state_dict(), strict=strict)
 
 
 def test_repr():

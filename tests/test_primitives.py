@@ -248,7 +248,6 @@ VALUES = {
     "sigmoid": (special.expit, as_called("sigmoid")),
     "softplus": (lambda x: np.logaddexp(x, 0), as_called("softplus")),
     "log_sigmoid": (special.log_expit, as_called("log_sigmoid")),
-    "permuted": (lambda x, places, back: x[..., places], as_called("permuted")),
     "relu": (lambda x: np.where(x > 0, x, 0), as_called("relu")),
     "leaky_relu": (lambda x, slope: np.where(x > 0, x, slope * x), as_called("leaky_relu")),
     "elu": (lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(x)), as_called("elu")),
@@ -586,6 +585,15 @@ def test_the_relatives_of_a_product_are_products_with_a_transpose(name, data):
     y = registry[name](a, b)
     expected = a @ b.swapaxes(-1, -2) if name == "matmul_t" else a.swapaxes(-1, -2) @ b
     assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+
+
+@given(as_called("permuted"))
+def test_a_permutation_is_an_index_and_its_gradient_the_inverse(call):
+    (x,), static = call
+    x = tg.Tensor(x, requires_grad=True)
+    y = registry["permuted"](x, **static)
+    assert_array_equal(y.data, x.data[..., static["places"]])
+    assert_array_equal(tg.grad(y, x, y)[0].data, x.data)
 
 
 @pytest.mark.parametrize("name", ["blocks_matmul", "blocks_matmul_t", "blocks_of_t_matmul"])

@@ -41,7 +41,8 @@ def test_work_within_work_is_not_shared_again(three_threads):
 def test_little_work_is_not_shared(three_threads, monkeypatch):
     monkeypatch.setattr(threads, "LEAST", 10)
     assert len(threads.share(lambda piece: piece, 5, 9)) == 1
-    assert len(threads.share(lambda piece: piece, 5, 10)) == 3
+    assert len(threads.share(lambda piece: piece, 5, 10)) == 2
+    assert len(threads.share(lambda piece: piece, 5, 15)) == 3
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -99,23 +100,32 @@ def test_batches_of_images_are_normalized(three_threads):
     np.testing.assert_allclose(y.var(axis=(0, 1, 2)), 1, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32"])
+def test_rectifiers_of_other_dtypes_are_those_of_numpy(three_threads, dtype):
+    x = (array(9, 2) > 0).astype(dtype)
+    for ours, right in [(ops.relu(x), np.maximum(x, 0)), (ops.leaky_relu(x, 0.5), np.maximum(x, 0.5 * x))]:
+        assert ours.dtype == right.dtype
+        np.testing.assert_array_equal(ours, right)
+    assert ops.relu(-1.0) == 0 and ops.leaky_relu(-1.0, 0.5) == -0.5
+
+
 # Where threads come from ----------------------------------------------------------------------------------
 
 PROGRAM = """
 import numpy as np
 import threadpoolctl
-from tinygen import ops, threads
+from tinygen import nn, threads
 
 def of_blas():
     return max(library["num_threads"] for library in threadpoolctl.threadpool_info())
 
 before = of_blas()
-images, kernel = np.ones((4, 3, 3, 2), "float32"), np.ones((3, 3, 2, 1), "float32")
-small = ops.conv2d(images, kernel, padding=1)
-assert not threads.sharing and of_blas() == before  # it takes a large convolution
-{after}
-many = ops.conv2d(np.tile(images, (9000, 1, 1, 1)), kernel, padding=1)
-print(before, threads.sharing, of_blas(), (many.reshape(9000, *small.shape) == small).all())
+nn.Linear(2, 2)
+assert not threads.sharing and of_blas() == before
+layer = nn.Conv2d(2, 1, 3, padding=1)
+images = np.ones((4, 3, 3, 2), "float32")
+many = layer(np.tile(images, (9000, 1, 1, 1))).data
+print(before, threads.sharing, of_blas(), np.allclose(many.reshape(9000, 4, 3, 3, 1), layer(images).data))
 """
 FORK = """
 threads.start()
@@ -123,6 +133,28 @@ if not os.fork():
     assert not threads.sharing and threads.share(lambda piece: piece, 9, 1 << 30) == [slice(0, 9)]
     os._exit(0)
 assert os.wait()[1] == 0
+"""
+TOGETHER = """
+import threading
+both = threading.Barrier(2)
+def begin():
+    both.wait()
+    threads.start()
+callers = [threading.Thread(target=begin) for _ in range(2)]
+for caller in callers:
+    caller.start()
+for caller in callers:
+    caller.join()
+print(len(threads.share(lambda piece: piece, 9, 1 << 30)))
+"""
+AFTER_THE_END = """
+import threading
+def work():
+    threading.main_thread().join()
+    for _ in range(2):
+        print(sum(threads.share(lambda piece: piece.stop - piece.start, 9, 1 << 30)))
+threads.start()
+threading.Thread(target=work).start()
 """
 
 
@@ -132,12 +164,12 @@ def run(program, blas_threads):
     return subprocess.run(command, env=environment, text=True, capture_output=True, check=True).stdout.split()
 
 
-def test_threads_start_with_the_first_large_convolution_and_blas_keeps_one():
+def test_threads_start_with_a_layer_of_convolutions_and_blas_keeps_one():
     pytest.importorskip("threadpoolctl")
     if (os.cpu_count() or 1) < 2:
         pytest.skip("BLAS has one thread on one core")
-    assert run(PROGRAM.format(after=""), 2) == ["2", "True", "1", "True"]
-    assert run(PROGRAM.format(after=""), 1) == ["1", "False", "1", "True"]
+    assert run(PROGRAM, 2) == ["2", "True", "1", "True"]
+    assert run(PROGRAM, 1) == ["1", "False", "1", "True"]
 
 
 def test_without_threadpoolctl_nothing_is_shared():
@@ -145,7 +177,16 @@ def test_without_threadpoolctl_nothing_is_shared():
     assert run(program + "threads.start(); print(threads.sharing)", 2) == ["False"]
 
 
+def test_a_model_on_a_gpu_leaves_the_threads_of_the_host():
+    program = "from tinygen import backend, threads, nn\nbackend.on_gpu = lambda: True\n"
+    assert run(program + "nn.Conv2d(1, 1, 3); print(threads.sharing)", 2) == ["False"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_forked_process_computes_alone():
+@pytest.mark.parametrize("program", [FORK, TOGETHER, AFTER_THE_END])
+def test_forks_several_callers_and_the_end_of_a_program(program):
     pytest.importorskip("threadpoolctl")
-    run("from tinygen import threads\n" + FORK, 2)
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("BLAS has one thread on one core")
+    right = {FORK: [], TOGETHER: ["2"], AFTER_THE_END: ["9", "9"]}
+    assert run("from tinygen import threads\n" + program, 2) == right[program]

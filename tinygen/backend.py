@@ -207,6 +207,13 @@ def _shared_product(a, b, out, elements: int):
     return out
 
 
+def share_images() -> None:
+    """From now on share large work out to the threads of the CPU (see threads.py). Layers of convolutions say
+    so where they are made, before anything is computed: a run that is resumed computes as it did before."""
+    if not on_gpu():
+        threads.start()
+
+
 def share(function: Callable[[slice], Any], n: int, elements: int) -> list:
     """As `threads.share` on the CPU; a GPU has its own threads: function(slice(0, n)) alone."""
     return [function(slice(0, n))] if on_gpu() else threads.share(function, n, elements)
@@ -227,10 +234,11 @@ def by_rows(function: Callable, *arrays) -> None:
 
 
 def elementwise(function: Callable, *arrays):
-    """function(*arrays, out), a new array that it writes if out is None, of arrays of one shape, element by
-    element; large ones on all threads of the CPU."""
+    """function(*arrays, out), which computes element by element from arrays of one shape, into out, or into a
+    new array where that is None. Large arrays of one floating dtype are shared out to threads."""
     first = arrays[0]
-    if first.size < threads.LEAST or on_gpu():
+    small = not threads.sharing or getattr(first, "size", 1) < threads.LEAST
+    if small or on_gpu() or first.dtype.kind != "f" or any(a.dtype != first.dtype for a in arrays):
         return function(*arrays, None)
     out = xp.empty_like(first)
     share(lambda rows: function(*(array[rows] for array in arrays), out[rows]), len(out), out.size)

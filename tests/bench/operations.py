@@ -104,6 +104,7 @@ def convolution(library: str, name: str):
     of_kernel = (c_out, c_in) if transposed else (c_in, c_out)
     x = tg.Tensor(_draw(64, side, side, c_in), requires_grad=True)
     w = tg.Tensor(_draw(k, k, *of_kernel, scale=1 / math.sqrt(k * k * c_in)), requires_grad=True)
+    tg.backend.share_images()  # as layers of convolutions do
     function = tg.ops.conv_transpose2d if transposed else tg.ops.conv2d
 
     def ours():

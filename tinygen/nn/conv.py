@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy  # weights are made on the host
 
 from ..autodiff import Tensor
+from ..backend import share_images
 from ..ops import conv1d, conv2d, conv_transpose2d
 from .init import glorot_uniform
 from .module import Module
@@ -41,6 +42,7 @@ class Conv1d(Module):
             raise ValueError(f"Conv1d: padding: expected 0 in a causal convolution, got {padding}")
         self.inputs, self.outputs, self.size = inputs, outputs, size
         self.padding, self.dilation, self.causal = padding, dilation, causal
+        share_images()
         self.weight = Tensor(init((size, inputs, outputs)), requires_grad=True)
         self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
 
@@ -85,6 +87,7 @@ class Conv2d(Module):
         self.inputs, self.outputs, self.size = inputs, outputs, size
         self.stride, self.padding = stride, padding
         self._kernel, self._around = self._size(size), self._padding(padding)
+        share_images()
         self.weight = Tensor(init((*self._kernel, inputs, outputs)), requires_grad=True)
         self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True) if bias else None
 

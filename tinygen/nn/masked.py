@@ -13,6 +13,7 @@ import numpy  # weights and masks are made on the host
 
 from .. import ops
 from ..autodiff import Tensor
+from ..backend import share_images
 from .init import glorot_uniform
 from .module import Module
 
@@ -71,6 +72,7 @@ class MaskedConv2d(Module):
         if (mask, height, width, colors) == ("A", 1, 1, 1):
             raise ValueError("MaskedConv2d: size: expected 3 or more for mask 'A' of one color, got 1")
         self.mask, self.inputs, self.outputs, self.size, self.colors = mask, inputs, outputs, size, colors
+        share_images()
         self.weight = Tensor(init((height, width, inputs, outputs)), requires_grad=True)
         self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
         self.left_mask = Tensor(self._left_mask()) if colors > 1 else None
@@ -148,6 +150,7 @@ class ShiftedConv2d(Module):
         if right >= size[1]:
             raise ValueError(f"ShiftedConv2d: right: expected less than the width {size[1]}, got {right}")
         self.inputs, self.outputs, self.size, self.right = inputs, outputs, size, right
+        share_images()
         self.weight = Tensor(init((*size, inputs, outputs)), requires_grad=True)
         self.bias = Tensor(numpy.zeros(outputs, "float32"), requires_grad=True)
 

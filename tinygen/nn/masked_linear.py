@@ -16,6 +16,7 @@ from .. import ops
 from ..autodiff import Tensor
 from ..backend import to_host
 from ..ops.blocks import blocks_matmul, staircase
+from ..ops.shaping import permuted
 from .init import glorot_uniform
 from .module import Module
 
@@ -76,8 +77,8 @@ class StaircaseLinear(MaskedLinear):
         0 0 0 1       · ·▪▪
 
     weight, mask: flat, what `blocks` keep of W and M, sorted.
-    order_in, order_out: the inputs and outputs as they come there, and the inverse permutation; None where
-        they are sorted already.
+    order_in, order_out: the inputs and outputs as they come there, and the inverse permutation, as untrained
+        state; empty where they are sorted already.
 
     mask: as for `MaskedLinear`; a new one must have its ones where the first one's blocks are."""
 
@@ -95,28 +96,29 @@ class StaircaseLinear(MaskedLinear):
         self.order_in, self.order_out = map(_with_inverse, (rows, columns))
 
     def stored(self, matrix):
-        for axis, order in enumerate((self.order_in, self.order_out)):
-            if order:
-                matrix = matrix.take(to_host(order[0].data), axis)
+        for axis, (places, _) in enumerate((self.order_in, self.order_out)):
+            if places.size:
+                matrix = matrix.take(to_host(places.data), axis)
         return self.blocks.keep(matrix)
 
     def matrix(self, stored):
         matrix = self.blocks.matrix(stored)
-        for axis, order in enumerate((self.order_in, self.order_out)):
-            if order:
-                matrix = matrix.take(order[1].data, axis)
+        for axis, (_, back) in enumerate((self.order_in, self.order_out)):
+            if back.size:  # the transposes keep it column by column in memory
+                matrix = matrix.T.take(back.data, 1 - axis).T
         return matrix
 
     def forward(self, x):
         self._expect(x, self.weight.dtype, ..., self.inputs)
         batch = x.shape[:-1]
         rows = x if len(batch) == 1 else ops.reshape(x, (math.prod(batch), self.inputs))
-        if self.order_in:
-            rows = ops.permuted(rows, *self.order_in)
+        places, back = self.order_in
+        if places.size:
+            rows = permuted(rows, places=places.data, back=back.data)
         y = blocks_matmul(rows, self.weight * self.mask, blocks=self.blocks)
-        if self.order_out:
-            places, back = self.order_out
-            y = ops.permuted(y, back, places)
+        places, back = self.order_out
+        if places.size:
+            y = permuted(y, places=back.data, back=places.data)
         y = y if self.bias is None else y + self.bias
         return y if len(batch) == 1 else ops.reshape(y, (*batch, self.outputs))
 
@@ -128,7 +130,7 @@ def _by_connections(mask: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     return (-ones.sum(axis=1)).argsort(kind="stable"), ones.sum(axis=0).argsort(kind="stable")
 
 
-def _with_inverse(order: numpy.ndarray) -> list[Tensor] | None:
-    """A permutation and its inverse, as untrained state; None where nothing changes its place."""
+def _with_inverse(order: numpy.ndarray) -> tuple[Tensor, Tensor]:
+    """A permutation and its inverse; empty where nothing changes its place."""
     in_place = (order == numpy.arange(len(order))).all()
-    return None if in_place else [Tensor(order), Tensor(order.argsort())]
+    return Tensor(order[: 0 if in_place else None]), Tensor(order.argsort()[: 0 if in_place else None])

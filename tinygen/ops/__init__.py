@@ -62,7 +62,6 @@ from .shaping import (
     getitem,
     moveaxis,
     pad,
-    permuted,
     repeat,
     reshape,
     split,

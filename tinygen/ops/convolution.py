@@ -19,12 +19,12 @@ threads of the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import reduce
 from math import prod
-from operator import add, index
+from operator import iadd, index
 
-from .. import backend, threads
+from .. import backend
 from ..autodiff import primitive
 from ..backend import xp
 from . import reduction
@@ -74,7 +74,7 @@ def _conv_transpose2d(y, w, *, size, stride, padding, dilation):
             blocks = _convolved(y[images], kernel, None, (1, 1), around, steps)
             _put_blocks(blocks, stride, corner, out=x[images])
 
-    _share_images(paint, len(y), blocks_of_image * prod(kernel.shape[:3]))
+    backend.share(paint, len(y), len(y) * blocks_of_image * prod(kernel.shape[:3]))
     return x
 
 
@@ -93,7 +93,7 @@ def _conv2d_kernel(x, y, *, kernel, stride, padding, dilation):
             _kernel_by_windows(x[images], y[images], stride, padding, dilation, out=w)
         return w
 
-    return reduce(add, _share_images(of, len(x), prod(y.shape[1:3]) * prod(shape[:3])))
+    return reduce(iadd, backend.share(of, len(x), prod(y.shape[:3]) * prod(shape[:3])))
 
 
 for _convolution in (_conv2d, _conv2d_plus):
@@ -160,15 +160,8 @@ def _convolved(x, w, b, stride, padding, dilation):
         else:
             _convolve_by_windows(x[images], w, plus, stride, padding, dilation, out=y[images])
 
-    _share_images(convolve, len(x), prod(size) * prod(w.shape[:3]))
+    backend.share(convolve, len(x), prod(y.shape[:3]) * prod(w.shape[:3]))
     return y
-
-
-def _share_images(function: Callable[[slice], object], n: int, elements: int) -> list:
-    """What function(images) returns for slices of n images, with so many elements of windows each."""
-    if n * elements >= threads.LEAST:
-        threads.start()
-    return backend.share(function, n, n * elements)
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: tuple, dilation: int) -> int:

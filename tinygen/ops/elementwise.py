@@ -247,7 +247,7 @@ def relu(x):
 
 @primitive(domain={"h": REAL, "y": NONZERO})
 def _relu_slope(h, y):
-    """h [y > 0]"""
+    """p = h [y > 0]"""
     return backend.elementwise(lambda h, y, out: xp.multiply(h, y > 0, out=out), h, y)
 
 
@@ -263,7 +263,7 @@ def _leaky_relu(x, *, slope):
 
 @primitive(domain={"h": REAL, "y": NONZERO})
 def _leaky_relu_slope(h, y, *, slope):
-    """h if y > 0, else slope h"""
+    """p = h if y > 0, else slope h"""
 
     def product(h, y, out):
         return xp.multiply(h, xp.maximum((y > 0).astype(y.dtype), slope), out=out)

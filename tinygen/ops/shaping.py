@@ -115,19 +115,13 @@ def flip(x, axis=None):
 
 
 @primitive(domain="real")
-def _permuted(x, *, places, back):
+def permuted(x, *, places, back):
+    """x[..., places] for a permutation `places` of the last axis and its inverse, `back`, integer arrays that
+    the caller vouches for. Its gradient is a permutation too, where that of other indices adds up."""
     return x.take(places, axis=-1)
 
 
-_permuted.vjp(
-    "x", lambda g, places, back: _permuted(g, places=back, back=places), formula="x̄[..., places] = ȳ"
-)
-
-
-def permuted(x, places, back):
-    """x[..., places] for a permutation `places` of the last axis and its inverse, `back`: integer arrays. Its
-    gradient is a permutation too, where that of other indices adds up."""
-    return _permuted(x, places=raw(places), back=raw(back))
+permuted.vjp("x", lambda g, places, back: permuted(g, places=back, back=places), formula="x̄[..., places] = ȳ")
 
 
 # Copies -------------------------------------------------------------------------------------------
