@@ -9,7 +9,7 @@ true one, and of the data on their way to the base, layer by layer.
 import math
 
 import numpy as np
-from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, cosine, natural, positive_int
+from _cli import DRAW, TEST, TRAIN, VALIDATE, Demo, cosine, natural, positive_int, positive_number
 
 import tinygen as tg
 from tinygen import data, optim, plots
@@ -17,12 +17,20 @@ from tinygen.backend import Generator, to_host, xp
 from tinygen.data.toys import TOYS
 from tinygen.models.flows import MAF, AutoregressiveFlow
 
-PLANE = {"epochs": 125, "batch_size": 256, "hidden": 64, "layers": 5, "batch_norm": "off"}
+PLANE = {
+    "epochs": 125,
+    "batch_size": 256,
+    "hidden": 64,
+    "batch_norm": "off",
+    "learning_rate": 5e-3,
+    "clip": 3.0,
+}
+IMAGES = {"batch_size": 100, "batch_norm": "on", "learning_rate": 1e-3, "clip": 1.0}
 DEFAULTS = {
-    "digits": {"epochs": 80, "batch_size": 100, "hidden": 100, "layers": 5, "batch_norm": "on"},
+    "digits": {"epochs": 80, "hidden": 100, **IMAGES},
     **dict.fromkeys(TOYS, PLANE),
-    "mnist": {"epochs": 24, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
-    "fashion-mnist": {"epochs": 24, "batch_size": 100, "hidden": 512, "layers": 5, "batch_norm": "on"},
+    "mnist": {"epochs": 24, "hidden": 512, **IMAGES},
+    "fashion-mnist": {"epochs": 24, "hidden": 512, **IMAGES},
 }
 # How far the logit keeps from 0 and 1; 10⁻⁶ in the paper for MNIST.
 LAMBDA = {"digits": 0.05, "mnist": 1e-6, "fashion-mnist": 1e-6}
@@ -150,20 +158,22 @@ def means(flow, of, split, rng):
     return (totals / len(split)).tolist()
 
 
-def learning_rate(steps):
-    """Up to 10⁻³ during the first tenth of all steps, then down along a cosine.
+def learning_rate(highest, steps):
+    """Up to the highest during the first tenth of all steps, then down along a cosine.
 
-    With gradients that are clipped to norm 1, this keeps one step of training from throwing a point far out,
-    as several layers of exp(−α) can."""
-    falling = cosine(1e-3, steps)
+    With gradients that are clipped, this keeps one step of training from throwing a point far out, as several
+    layers of exp(−α) can."""
+    falling = cosine(highest, steps)
     return lambda t: min(1.0, (t + 1) / (0.1 * steps)) * falling(t)
 
 
 def main():
     demo = Demo(__doc__.partition("\n")[0], "maf", DEFAULTS)
     demo.add_by_data("--hidden", type=positive_int, what="units in each of a network's two hidden layers")
-    demo.add_by_data("--layers", type=positive_int, what="autoregressive layers of the flow")
+    demo.add("--layers", type=positive_int, default=5, what="autoregressive layers of the flow")
     demo.add_by_data("--batch-norm", choices=["on", "off"], what="batch normalization between layers")
+    demo.add_by_data("--learning-rate", type=positive_number, what="of Adam at its highest")
+    demo.add_by_data("--clip", type=positive_number, what="the largest norm of a gradient")
     demo.add("--components", type=natural, default=0, what="of a base that mixes normals; 0 is N(0, I)")
     demo.add("--conditional", action="store_true", default=False, what="p(x | label), for images")
     flags, dataset = demo.start()
@@ -181,14 +191,14 @@ def main():
     )
     print(flow)
     steps = flags.epochs * max(len(of.train) // flags.batch_size, 1)
-    optimizer = optim.Adam(flow.parameters(), lr=learning_rate(steps))
+    optimizer = optim.Adam(flow.parameters(), lr=learning_rate(flags.learning_rate, steps))
 
     @tg.replay
     def descend(x, labels):
         loss = flow.loss(x, labels)
         optimizer.zero_grad()
         loss.backward()
-        optim.clip_grad_norm(flow.parameters(), 1.0)
+        optim.clip_grad_norm(flow.parameters(), flags.clip)
         optimizer.step()
         return loss
 
