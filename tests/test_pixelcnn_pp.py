@@ -278,15 +278,20 @@ def test_a_completion_keeps_what_is_given_and_draws_the_rest(device):
 
 @settings(max_examples=2)
 @given(
+    height=st.integers(1, 3),
+    width=st.integers(1, 3),
     colors=st.integers(1, 2),
     levels=st.integers(2, 5),
+    components=st.integers(1, 2),
     dropout=st.sampled_from([0.0, 0.5]),
     n=st.integers(1, 2),
     seed=st.integers(0, 99),
 )
-def test_the_loss_passes_the_check_to_second_order(colors, levels, dropout, n, seed, device):
-    options = {"resolutions": 1, "filters": 1, "components": 1, "dropout": dropout}
-    made = model((2, 2, colors), levels, seed, **options).astype("float64")
+def test_the_loss_passes_the_check_to_second_order(
+    height, width, colors, levels, components, dropout, n, seed, device
+):
+    options = {"resolutions": 1, "filters": 1, "components": components, "dropout": dropout}
+    made = model((height, width, colors), levels, seed, **options).astype("float64")
     x = images(made, n, seed)
     check_gradients(lambda: made.loss(x), params=made, order=2)
 
