@@ -57,10 +57,10 @@ class Module:
         """What is trained as pairs (dotted name, Tensor); what is shared has the first of its names."""
         return [(name, tensor) for name, tensor in self._tensors() if tensor.requires_grad]
 
-    def _tensors(self) -> list[tuple[str, Tensor]]:
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Parameters and untrained state. A Tensor that was computed and kept is neither."""
         found = _find(Tensor, self, set())
-        return [(name, tensor) for name, tensor in found if type(tensor._source) not in (Node, Output)]
+        return ((name, tensor) for name, tensor in found if type(tensor._source) not in (Node, Output))
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""

@@ -239,10 +239,17 @@ def log_sigmoid(x):
 log_sigmoid.vjp("x", lambda g, x: g * sigmoid(-x), formula="x̄ = ȳ σ(−x)")
 
 
+def _positive_part(x, out):
+    # clip takes a third of the time of NumPy's maximum with a number, but makes floats of whole numbers.
+    if getattr(x, "dtype", xp.dtype(int)).kind == "f":
+        return x.clip(0, xp.inf, out=out)
+    return xp.maximum(x, 0, out=out)
+
+
 @primitive(domain=NONZERO)
 def relu(x):
     """max(x, 0)."""
-    return backend.elementwise(lambda x, out: xp.maximum(x, 0, out=out), x)
+    return backend.elementwise(_positive_part, x)
 
 
 @primitive(domain={"h": REAL, "y": NONZERO})
@@ -266,7 +273,7 @@ def _leaky_relu_slope(h, y, *, slope):
     """p = h if y > 0, else slope h"""
 
     def product(h, y, out):
-        return xp.multiply(h, xp.maximum((y > 0).astype(y.dtype), slope), out=out)
+        return xp.multiply(h, (y > 0).astype(y.dtype).clip(slope, 1), out=out)
 
     return backend.elementwise(product, h, y)
 
