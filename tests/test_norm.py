@@ -1,5 +1,7 @@
 """Batch and layer normalization: closed forms, PyTorch, derivatives, running statistics, refusals."""
 
+import itertools
+
 import numpy as np
 import pytest
 import strict_cupy
@@ -179,6 +181,25 @@ def test_standardize_gives_mean_and_variance_with_gradients(axis):
     (expected,) = tg.grad(composed, t, g)
     (computed,) = tg.grad(standardize(t, axis, 0.1)[0], t, g)
     np.testing.assert_allclose(computed.data, expected.data, rtol=1e-10, atol=1e-12)
+
+
+WIDE_AND_NARROW = [(48, 64), (30, 100), (37, 64), (3, 2000), (2048, 1), (1, 3)]
+
+
+@pytest.mark.parametrize(
+    "shape, axis",
+    [*itertools.product(WIDE_AND_NARROW, (0, 1)), ((0, 5), 1), ((5, 0), 0)],
+)
+def test_standardize_of_wide_and_narrow_matrices(workspace, shape, axis):
+    kept = (1, shape[1]) if axis == 0 else (shape[0], 1)
+    x, g, scale, shift = (array(*s, dtype="float64") for s in (shape, shape, kept, kept))
+    inputs = [tg.Tensor(value, requires_grad=True) for value in (x, scale, shift)]
+    t, a, b = inputs
+    computed = standardize(t, axis, 0.1, a, b)[0]
+    composed = a * (t - t.mean(axis, keepdims=True)) * (t.var(axis, keepdims=True) + 0.1) ** -0.5 + b
+    np.testing.assert_allclose(computed.data, composed.data, rtol=1e-10, atol=1e-12)
+    for found, expected in zip(tg.grad(computed, inputs, g), tg.grad(composed, inputs, g)):
+        np.testing.assert_allclose(found.data, expected.data, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("x, axis", [(array(3), 0), (array(2, 2, 2), 0), (array(0, 2), 0), (array(2, 0), 1)])
