@@ -622,3 +622,9 @@ def test_a_critic_that_gives_more_than_a_number_is_refused():
         ValueError, match=r"critic: what it returns: expected numbers \(8, 1\), got float32\[8, 3\]"
     ):
         game.iteration(real(4), game.optimizers())
+
+
+def test_a_critic_without_parameters_is_an_error():
+    game = GAN(nn.Linear(2, 3), nn.Sequential(lambda x: x[:, :1]), 2)
+    with pytest.raises(ValueError, match="GAN: critic: expected parameters to train, got none"):
+        game.sample(3)

@@ -70,8 +70,15 @@ def test_layer_norm_of_a_size_is_that_of_the_last_axis():
 
 def test_features_far_from_zero_keep_their_precision():
     x = 1000 + SEED.normal(size=(10_000, 4))
-    y = nn.BatchNorm(4)(x.astype("float32")).data
-    np.testing.assert_allclose(y, standardized(x, 0), atol=5e-3)
+    layer = nn.BatchNorm(4, momentum=1)
+    np.testing.assert_allclose(layer(x.astype("float32")).data, standardized(x, 0), atol=5e-3)
+    np.testing.assert_allclose(layer.eval()(x.astype("float32")).data, standardized(x, 0), atol=5e-3)
+
+
+def test_features_that_never_change_have_gradients_in_half_precision():
+    x = tg.Tensor(np.array([[3, 1], [3, 2], [3, 0]], "float16"), requires_grad=True)
+    nn.BatchNorm(2).astype("float16")(x).backward(np.array([[1, 1], [2, 2], [0, 0]], "float16"))
+    np.testing.assert_allclose(x.grad.data, [[0, 0], [316, 0], [-316, 0]], atol=0.5)
 
 
 # PyTorch ------------------------------------------------------------------------------------------------
@@ -191,14 +198,13 @@ WIDE_AND_NARROW = [(48, 64), (30, 100), (37, 64), (3, 2000), (2048, 1), (1, 3)]
     [*itertools.product(WIDE_AND_NARROW, (0, 1)), ((0, 5), 1), ((5, 0), 0)],
 )
 def test_standardize_of_wide_and_narrow_matrices(workspace, shape, axis):
-    kept = (1, shape[1]) if axis == 0 else (shape[0], 1)
-    x, g, scale, shift = (array(*s, dtype="float64") for s in (shape, shape, kept, kept))
-    inputs = [tg.Tensor(value, requires_grad=True) for value in (x, scale, shift)]
-    t, a, b = inputs
-    computed = standardize(t, axis, 0.1, a, b)[0]
-    composed = a * (t - t.mean(axis, keepdims=True)) * (t.var(axis, keepdims=True) + 0.1) ** -0.5 + b
-    np.testing.assert_allclose(computed.data, composed.data, rtol=1e-10, atol=1e-12)
-    for found, expected in zip(tg.grad(computed, inputs, g), tg.grad(composed, inputs, g)):
+    x, g = array(*shape, dtype="float64"), array(*shape, dtype="float64")
+    for order in "CF":
+        t = tg.Tensor(np.array(x, order=order), requires_grad=True)
+        computed = standardize(t, axis, 0.1)[0]
+        composed = (t - t.mean(axis, keepdims=True)) * (t.var(axis, keepdims=True) + 0.1) ** -0.5
+        np.testing.assert_allclose(computed.data, composed.data, rtol=1e-10, atol=1e-12)
+        (found,), (expected,) = tg.grad(computed, t, g), tg.grad(composed, t, g)
         np.testing.assert_allclose(found.data, expected.data, rtol=1e-9, atol=1e-11)
 
 

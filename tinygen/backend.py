@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Callable
-from math import gcd
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -221,28 +220,17 @@ def share(function: Callable[[slice], Any], n: int, elements: int) -> list:
 
 
 def by_rows(function: Callable, *arrays) -> None:
-    """Call function for pieces of these matrices, a few rows of each, that stay in the cache from its first
-    operation to its last; on all threads where that pays. One of a single row goes with every piece. Where
-    all have as many columns, function sees several rows as one. What it fills is in C order."""
-    n, columns = arrays[0].shape
-    k = rows_beside(n, columns)
-    if k > 1 and all(array.shape[1] == columns for array in arrays):
-        arrays = [xp.tile(a, k) if len(a) == 1 else a.reshape(n // k, k * columns) for a in arrays]
+    """Call function for pieces of these arrays, a few rows of each, that stay in the cache from its first
+    operation to its last; on all threads where that pays. One of a single row goes with every piece."""
     first = arrays[0]
-    size = max(1, _current.workspace // (4 * max(1, first.shape[1])))
+    size = max(1, _current.workspace // (4 * max(1, first.size // max(1, len(first)))))
 
     def of(rows):
         for start in range(rows.start, rows.stop, size):
             piece = slice(start, min(start + size, rows.stop))
             function(*(array if len(array) == 1 else array[piece] for array in arrays))
 
-    share(of, len(first), first.size // 8)  # between operations so short threads wait for each other
-
-
-def rows_beside(n: int, columns: int) -> int:
-    """How many of the n rows of a matrix to lay side by side, as one: NumPy takes time for each row of an
-    operation too, which narrow ones are not worth. On a GPU none."""
-    return 1 if n == 1 or on_gpu() else gcd(n, max(1, 1024 // max(1, columns)))
+    share(of, len(first), first.size)
 
 
 def elementwise(function: Callable, *arrays):

@@ -52,13 +52,7 @@ _sums_of_products: dict[str, Callable] = {}  # by device
 def scalar_products(a, b, axis: int):
     """The scalar products of the columns (axis 0) or rows (1) of two matrices; the axis is kept."""
     if not backend.on_gpu() or not _of_one_kind((a, b)):
-        if axis == 1:
-            return xp.einsum("ij,ij->i", a, b)[:, None]
-        n, columns = a.shape
-        k = backend.rows_beside(n, columns)
-        wide = (n // k, k * columns)
-        sums = xp.einsum("ij,ij->j", a.reshape(wide), b.reshape(wide))
-        return sums.reshape(k, columns).sum(axis=0, keepdims=True)
+        return xp.expand_dims(xp.einsum("ij,ij->j" if axis == 0 else "ij,ij->i", a, b), axis)
     device = backend.current_device().name
     if device not in _sums_of_products:
         # CuPy's einsum makes matrix products of size 1 of it.

@@ -8,7 +8,7 @@ import numpy  # parameters and state are made on the host
 
 from .. import ops
 from ..autodiff import Tensor
-from ..ops.normalization import standardize
+from ..ops.normalization import scale_and_shift, standardize
 from .module import Module
 
 EPSILON = 1e-5  # ε, added to variances
@@ -45,20 +45,20 @@ class BatchNorm(Module):
         n = math.prod(x.shape[:-1])
         if self.training and n < 2:
             raise self._refusal(x, "two or more values of each feature in training")
-        return self._by_batch(x, n) if self.training else self._by_running(x)
-
-    def _by_batch(self, x, n: int):
         rows = ops.reshape(x, (n, self.features))
-        weight, bias = (ops.reshape(of, (1, self.features)) for of in (self.weight, self.bias))
-        y, mean, variance = standardize(rows, 0, EPSILON, weight, bias)
+        y = self._by_batch(rows) if self.training else self._by_running(rows)
+        return ops.reshape(scale_and_shift(y, self.weight, self.bias), x.shape)
+
+    def _by_batch(self, x):
+        n = len(x)
+        y, mean, variance = standardize(x, 0, EPSILON)
         if self._updates_state():
             self._move(self.running_mean, ops.raw(mean)[0])
             self._move(self.running_variance, ops.raw(variance)[0] * (n / (n - 1)))
-        return ops.reshape(y, x.shape)
+        return y
 
     def _by_running(self, x):
-        r = (self.running_variance.data + EPSILON) ** -0.5
-        return x * (self.weight * r) + (self.bias - self.weight * (r * self.running_mean.data))
+        return (x - self.running_mean.data) * (self.running_variance.data + EPSILON) ** -0.5
 
     def _move(self, running: Tensor, value) -> None:
         running.data = (1 - self.momentum) * running.data + self.momentum * value
@@ -89,7 +89,8 @@ class LayerNorm(Module):
         self._expect(x, self.weight.dtype, ..., *self.shape)
         rows = (math.prod(x.shape[: -len(self.shape)]), self.weight.size)
         y, _, _ = standardize(ops.reshape(x, rows), 1, EPSILON)
-        return ops.reshape(y, x.shape) * self.weight + self.bias
+        weight, bias = ops.reshape(self.weight, rows[1:]), ops.reshape(self.bias, rows[1:])
+        return ops.reshape(scale_and_shift(y, weight, bias), x.shape)
 
     def __repr__(self) -> str:
         return f"LayerNorm({self.shape[0] if len(self.shape) == 1 else self.shape})"

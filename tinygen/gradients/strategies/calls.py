@@ -1,9 +1,10 @@
 """Calls of primitives: inputs inside the domain that a primitive declares, with static arguments that fit.
 
-Two domains are of several inputs together:
+Three domains are of several inputs together:
 
     matrix product: a, b of any batch axes that broadcast; also with one of them transposed
     affine: x (N, I), weight (I, O), bias (O,)
+    scaled rows: x (N, D), a (D,), b (D,)
 """
 
 from __future__ import annotations
@@ -105,11 +106,18 @@ def _affine(draw):
     return draw(alike([(n, i), (i, o), (o,)]))
 
 
+@st.composite
+def _scaled_rows(draw):
+    n, d = draw(st.tuples(*[st.integers(0, 3)] * 2))
+    return draw(alike([(n, d), (d,), (d,)]))
+
+
 TOGETHER: dict[str, Callable] = {
     "matrix product": _matrix_product,
     "matrix product, a transposed": lambda: _matrix_product("a"),
     "matrix product, b transposed": lambda: _matrix_product("b"),
     "affine": _affine,
+    "scaled rows": _scaled_rows,
 }
 
 
@@ -322,8 +330,8 @@ STRUCTURES: dict[str, Callable] = {
     "std": _on_axes(least=2, keepdims=st.booleans(), ddof=st.integers(0, 1)),
     "softmax": _on_axes(least=1, axis=one_axis),
     "log_softmax": _on_axes(least=1, axis=one_axis),
-    "standardize": _on_matrices(lambda s, kept: [s, kept, kept], epsilon=st.sampled_from([0.01, 0.1, 1.0])),
-    "projection": _on_matrices(lambda s, kept: [s, s, kept, kept]),
+    "standardize": _on_matrices(lambda s, kept: [s], epsilon=st.sampled_from([0.01, 0.1, 1.0])),
+    "projection": _on_matrices(lambda s, kept: [s, s, kept]),
     "dot": _on_matrices(lambda s, kept: [s, s]),
     "blocks_matmul": _on_blocks(lambda n, i, o, kept: [(n, i), (kept,)]),
     "blocks_matmul_t": _on_blocks(lambda n, i, o, kept: [(n, o), (kept,)]),

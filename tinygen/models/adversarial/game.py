@@ -42,7 +42,6 @@ class Game(nn.Module):
                 got = type(player).__name__
                 raise ValueError(f"{type(self).__name__}: {name}: expected a Module, got {got}")
         self.generator, self.critic = generator, critic
-        self._sees_others = has_batch_normalization(critic)
         self.latents, self.labels, self.critic_steps = latents, labels, critic_steps
 
     # The players ----------------------------------------------------------------------------------
@@ -65,7 +64,7 @@ class Game(nn.Module):
     def judge_both(self, x, fake, condition=None) -> tuple[Tensor, Tensor]:
         """D(x) and D(G(z)), (N,) each, by one call of the critic, which takes less time than two; but by two
         if it has batch normalization, which is to see them apart."""
-        if self._sees_others:
+        if has_batch_normalization(self.critic):
             return self.judge(x, condition), self.judge(fake, condition)
         conditions = None if condition is None else ops.concatenate([condition, condition])
         numbers = self.judge(ops.concatenate([x, fake]), conditions)
@@ -131,7 +130,10 @@ class Game(nn.Module):
 
     @property
     def _dtype(self):
-        return next(tensor.dtype for _, tensor in self.critic._tensors() if tensor.requires_grad)
+        for _, tensor in self.critic._tensors():
+            if tensor.requires_grad:
+                return tensor.dtype
+        raise ValueError(f"{type(self).__name__}: critic: expected parameters to train, got none")
 
 
 def has_batch_normalization(network: nn.Module) -> bool:

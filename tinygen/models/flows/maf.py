@@ -22,7 +22,7 @@ import numpy  # parameters and state are made on the host
 from ... import nn, ops
 from ...autodiff import Tensor, is_grad_enabled
 from ...backend import host_generator, to_host, xp
-from ...ops.normalization import standardize
+from ...ops.normalization import scale_and_shift, standardize
 from ..autoregressive.conditionals import mixture_of_gaussians
 from ..autoregressive.conditioning import one_hot
 from ..autoregressive.made import MADE
@@ -142,13 +142,12 @@ class BatchNormFlow(Flow):
             return z, _for_each(log_scale.sum(), x)
         if len(x) < 2:
             raise self._refusal(x, "two or more examples in training")
-        gamma, beta = (ops.reshape(of, (1, self.inputs)) for of in (self.gamma, self.beta))
-        z, mean, variance = standardize(x, 0, self.EPSILON, ops.exp(gamma), beta)
+        y, mean, variance = standardize(x, 0, self.EPSILON)
         if self._updates_state():
             self._move(self.running_mean, ops.raw(mean)[0])
             self._move(self.running_variance, ops.raw(variance)[0])
-        log_scale = gamma - 0.5 * ops.log(variance + self.EPSILON)
-        return z, _for_each(log_scale.sum(), x)
+        log_scale = self.gamma - 0.5 * ops.log(variance + self.EPSILON)  # (1, D)
+        return scale_and_shift(y, ops.exp(self.gamma), self.beta), _for_each(log_scale.sum(), x)
 
     def inverse(self, z, condition=None):
         """As for every flow; by the running moments, in training too."""
