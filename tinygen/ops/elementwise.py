@@ -241,7 +241,7 @@ log_sigmoid.vjp("x", lambda g, x: g * sigmoid(-x), formula="x̄ = ȳ σ(−x)")
 
 def _positive_part(x, out):
     # clip takes a third of the time of NumPy's maximum with a number, but makes floats of whole numbers.
-    if getattr(x, "dtype", xp.dtype(int)).kind == "f":
+    if isinstance(x, xp.ndarray) and x.dtype.kind == "f":
         return x.clip(0, xp.inf, out=out)
     return xp.maximum(x, 0, out=out)
 
