@@ -79,6 +79,7 @@ def three_threads(monkeypatch):
         shared = {"sharing": True, "_threads": 3, "_others": others, "LEAST": 2, "_idle": threading.Lock()}
         for name, value in {**shared, "_started": True}.items():
             monkeypatch.setattr(threads, name, value, raising=False)
+        monkeypatch.setattr(backend, "LARGE_PRODUCT", 0)
         yield
 
 

@@ -283,6 +283,42 @@ def test_matmul():
     np.testing.assert_array_equal(backend.matmul(a, b), a @ b)
 
 
+@pytest.fixture
+def large_products(monkeypatch):
+    monkeypatch.setattr(backend, "LARGE_PRODUCT", 0)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans(), st.booleans())
+def test_large_products(large_products, rows, inner, columns, a_turned, b_turned, into):
+    a = np.arange(rows * inner).reshape((inner, rows) if a_turned else (rows, inner)) % 7.0
+    b = np.arange(inner * columns).reshape((columns, inner) if b_turned else (inner, columns)) % 5.0
+    a, b = a.T if a_turned else a, b.T if b_turned else b
+    out = np.full((rows, columns), np.nan) if into else None
+    product = backend.matmul(a, b, out)
+    assert out is None or product is out
+    np.testing.assert_array_equal(product, np.einsum("ij,jk->ik", a, b))
+
+
+def test_halves_of_a_product_are_of_its_dtype(large_products):
+    a, b = np.ones((4, 2), "float32"), np.ones((2, 5), "float64")
+    assert backend.matmul(a, a[:2].T).dtype == "float32"
+    assert backend.matmul(a, b).dtype == backend.matmul(b.T, a.T).dtype == "float64"
+
+
+@given(st.integers(1, 99), st.sampled_from(["float16", "float32", "float64"]))
+def test_aligned_arrays(n, dtype):
+    array = backend.aligned_empty(n, dtype)
+    assert array.shape == (n,) and array.dtype == dtype and array.flags.writeable
+    assert array.__array_interface__["data"][0] % 64 == 0
+
+
+def test_aligned_arrays_are_of_the_device(far):
+    with tg.device(far):
+        array = backend.aligned_empty(5, "float32")
+        array.fill(1)
+        assert isinstance(array, array_type(far)) and float(array.sum()) == 5
+
+
 def test_byte_bounds():
     buffer = np.zeros(10)
     low, high = backend.byte_bounds(buffer)

@@ -48,7 +48,8 @@ class Optimizer:
         self.lr = lr if callable(lr) else float(lr)
         self.t = 0
         self.params = _checked(params)
-        self._flat = xp.concatenate([p.data.reshape(-1) for p in self.params])
+        self._flat = backend.aligned_empty(sum(p.size for p in self.params), self.params[0].dtype)
+        xp.concatenate([p.data.reshape(-1) for p in self.params], out=self._flat)
         self._starts = list(itertools.accumulate((p.size for p in self.params), initial=0))
         self._views = [
             self._flat[start : start + p.size].reshape(p.shape) for p, start in zip(self.params, self._starts)
@@ -57,6 +58,12 @@ class Optimizer:
         self._decays: dict[str, Any] = {}  # the settings on which the averages depend
         for p, view in zip(self.params, self._views):
             p._data = view
+
+    def _average(self):
+        """A moving average of what is as large as the parameters, before the first step: zeros."""
+        average = backend.aligned_empty(self._flat.size, self._flat.dtype)
+        average.fill(0)
+        return average
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -95,7 +102,7 @@ class Optimizer:
     def _gathered(self, piece: slice):
         """The gradients, all in a row, of a piece of the flat array."""
         start, stop = piece.start, min(piece.stop, self._flat.size)
-        g = xp.empty(stop - start, self._flat.dtype)
+        g = backend.aligned_empty(stop - start, self._flat.dtype)
         first = bisect.bisect_right(self._starts, start) - 1
         for p, at in zip(self.params[first:], self._starts[first:]):
             if at >= stop:
@@ -203,7 +210,7 @@ class SGD(Optimizer):
         )
         super().__init__(params, lr)
         self.momentum = float(momentum)
-        self._averages = {"b": xp.zeros_like(self._flat)}
+        self._averages = {"b": self._average()}
 
     def _update(self, theta, g, lr, b) -> None:
         b *= self.momentum
@@ -226,7 +233,7 @@ class RMSProp(Optimizer):
         _require(_is_number(eps) and eps >= 0, "eps", "a number of at least 0", eps)
         super().__init__(params, lr)
         self.alpha, self.eps = float(alpha), float(eps)
-        self._averages = {"v": xp.zeros_like(self._flat)}  # v / (1 − α)
+        self._averages = {"v": self._average()}  # v / (1 − α)
         self._decays = {"alpha": self.alpha}
 
     def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
@@ -271,7 +278,7 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         self.betas, self.eps = tuple(map(float, betas)), float(eps)
         # m / (1 − β₁) and v / (1 − β₂)
-        self._averages = {"m": xp.zeros_like(self._flat), "v": xp.zeros_like(self._flat)}
+        self._averages = {"m": self._average(), "v": self._average()}
         self._decays = {"betas": list(self.betas)}
 
     def _numbers(self, lr: float, t: int) -> tuple[float, ...]:
