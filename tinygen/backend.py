@@ -200,22 +200,23 @@ LARGE_PRODUCT = 1 << 17  # elements from which on there is a better way than one
 
 
 def _large_product(a, b, out, elements: int):
-    """The product of two matrices in the way that OpenBLAS computes fastest, measured for layers of some
+    """The product of two matrices on all cores, in the way that OpenBLAS computes fastest for layers of some
     hundred units and batches of about a hundred.
 
-    It gives each of its threads some columns where there are no fewer than rows: then the cores write into the
-    same rows of the result. Of halves that are higher than wide it gives each thread some rows; this takes 0.9
-    of the time, and at times, when cores disturb each other more, half of it. It pays where each number is a
-    sum of few products, as in gradients of weights, W̄ = xᵀ ȳ: a is prepared for each half anew. A product by
-    a transposed matrix, as in x̄ = ȳ Wᵀ, takes 0.9 of the time as the transpose of W ȳᵀ."""
+    A product by a transposed matrix, as in x̄ = ȳ Wᵀ, takes 0.9 of the time as the transpose of W ȳᵀ.
+
+    OpenBLAS gives each of its threads some columns where there are no fewer than rows: then the cores write
+    into the same rows of the result. Of halves that are higher than wide it gives each thread some rows. This
+    takes 0.9 of the time, and at times, when cores disturb each other more, half of it, where each number is
+    a sum of few products, as in W̄ = xᵀ ȳ; in longer sums, to prepare a for each half anew takes too long."""
     (rows, inner), columns = a.shape, b.shape[1]
     out = xp.empty((rows, columns), xp.result_type(a, b)) if out is None else out
-    if threads.sharing and rows >= columns:
+    if b.flags.f_contiguous and rows < columns:
+        out[...] = _large_product(b.T, a.T, None, elements).T
+    elif threads.sharing and rows >= columns:
         share(lambda some: xp.dot(a[some], b, out[some]), rows, elements)
     elif threads.sharing:
         share(lambda some: xp.matmul(a, b[:, some], out=out[:, some]), columns, elements)
-    elif b.flags.f_contiguous and rows < columns:
-        out[...] = xp.dot(b.T, a.T).T
     elif inner <= rows <= columns < 2 * rows:
         for half in (slice(columns // 2), slice(columns // 2, None)):
             xp.matmul(a, b[:, half], out=out[:, half])
